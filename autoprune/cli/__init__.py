@@ -1,0 +1,1 @@
+"""The command line: Click and the standard library at import, everything else inside the commands."""

@@ -1,0 +1,129 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from autoprune.budget import Budget
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+class BudgetType(click.ParamType[Budget]):
+    """A latency budget; what cannot be one raises ``BudgetError`` with its own hint."""
+
+    name = "budget"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Budget:
+        """Return the value; what cannot be read is a usage error."""
+        return Budget.parse(value)
+
+
+class DurationType(click.ParamType[float]):
+    """Seconds: ``90``, ``90s``, ``10m`` or ``1h``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the value; what cannot be read is a usage error."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?", str(value).strip().lower())
+        if match is None or float(match[1]) == 0:
+            self.fail(f"{value!r} is not a duration; write it like 90s, 10m or 1h.", param, ctx)
+        return float(match[1]) * _SECONDS[match[2] or ""]
+
+
+class CountOr(click.ParamType["int | str"]):
+    """A whole number from 1, or one word.
+
+    Args:
+        word: The word.
+    """
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+        self.name = f"number|{word}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the value; what cannot be read is a usage error."""
+        if value == self.word:
+            return self.word
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"{value!r} is neither {self.word!r} nor a whole number from 1.", param, ctx)
+        return int(value)
+
+
+def stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator for several options, in the order in which ``--help`` shows them."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+json_option = click.option(
+    "--json", is_flag=True, expose_value=False, help="Print one JSON document on stdout and nothing else."
+)
+
+db_option = click.option(
+    "--db",
+    envvar="AUTOPRUNE_DB",
+    metavar="URL|FILE",
+    help="Database; default $AUTOPRUNE_DB, else the file that `autoprune db path` prints.",
+)
+
+task_options = stacked(
+    click.option("--model", metavar="DIR|HUB_ID", help="Text classifier; default the embedded quickstart."),
+    click.option("--dataset", metavar="FILE|NAME", help="CSV, JSONL, Parquet, `datasets` folder, or hub name."),
+    click.option("--task", default="text-classification", show_default=True, help="Task kind."),
+    click.option(
+        "--metric",
+        type=click.Choice(["accuracy", "f1"]),
+        default="accuracy",
+        show_default=True,
+        help="Score: accuracy, or macro F1; without labels it is agreement with dense.",
+    ),
+    click.option("--split", metavar="NAME", help="Split of the data set to score on."),
+    click.option("--text-column", "text_columns", multiple=True, metavar="NAME", help="Text column; twice for pairs."),
+    click.option("--label-column", metavar="NAME", help="Label column."),
+    click.option("--trust-remote-code", is_flag=True, help="Let the model's own code run on this machine."),
+)
+
+workload_options = stacked(
+    click.option("--batch-size", type=click.IntRange(1, 4096), default=1, show_default=True, help="Texts per forward."),
+    click.option(
+        "--seq-len",
+        type=CountOr("data"),
+        metavar="N|data",
+        help="Tokens per timed text, or `data` for the data set's lengths; default the task's own.",
+    ),
+    click.option(
+        "--threads",
+        type=CountOr("auto"),
+        default="auto",
+        show_default=True,
+        metavar="N|auto",
+        help="CPU threads of a forward; auto tries them.",
+    ),
+    click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Torch device."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16", "int8"]),
+        default="float32",
+        show_default=True,
+        help="Number type.",
+    ),
+    click.option(
+        "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of everything random."
+    ),
+)

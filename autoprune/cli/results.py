@@ -1,0 +1,177 @@
+"""How the result of a search is shown to people; everything is read from its JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from autoprune.cli.output import Output
+from autoprune.cli.text import interval, ms, number, pick, policy_line, speedup
+
+_VERDICT = {
+    "met": "A policy meets the budget.",
+    "already_met": "The model meets the budget without pruning.",
+    "not_met": "No policy that was tried meets the budget.",
+    "infeasible": "No policy can meet the budget: it is under the floor.",
+    "too_noisy": "This machine is too disturbed to decide.",
+    "interrupted": "Interrupted; everything so far is saved, and the same command goes on.",
+}
+
+
+def show_result(output: Output, document: Mapping[str, Any], out: str | None = None) -> None:
+    """Print the result of a search and what to do next.
+
+    Args:
+        output: Where to print.
+        document: The document that ``autoprune search --json`` prints.
+        out: Folder of the export, if there is one.
+    """
+    statistic = pick(document, "budget", "statistic") or "p50"
+    output.print(_VERDICT.get(document["status"], document["status"]))
+    output.print()
+    _facts(output, document, statistic)
+    if document.get("front"):
+        show_front(output, document["front"], statistic)
+    for line in next_steps(document, out):
+        output.print(line)
+
+
+def show_front(output: Output, rows: Sequence[Mapping[str, Any]], statistic: str = "p50") -> None:
+    """Print policies as a table, one per line."""
+    output.table(
+        [">trial", f">{statistic}", ">speed-up", ">score", ">drop", "95 %", ">KL", "policy"],
+        [
+            [
+                str(row.get("trial", "")),
+                ms(pick(row, "latency_ms", statistic)),
+                speedup(row.get("speedup")),
+                number(row.get("score")),
+                number(row.get("drop")),
+                interval(row.get("drop_ci95")),
+                number(row.get("kl")),
+                policy_line(row.get("policy")),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def show_front_document(output: Output, document: Mapping[str, Any]) -> None:
+    """Print the answer of ``autoprune front``."""
+    if not document["front"]:
+        output.print("No stored policy meets that.")
+        return
+    show_front(output, document["front"], pick(document, "budget", "statistic") or "p50")
+
+
+def show_bench(output: Output, document: Mapping[str, Any]) -> None:
+    """Print the answer of ``autoprune bench``: what was promised beside what was measured now."""
+    names = (
+        ("ratio", "ratio"),
+        ("  95 %", "ratio_ci95"),
+        ("speed-up", "speedup"),
+        ("score", "score"),
+        ("drop", "drop"),
+        ("  95 %", "drop_ci95"),
+    )
+    rows = [
+        [name, _figure(pick(document, "promised", key)), _figure(pick(document, "measured", key))]
+        for name, key in names
+    ]
+    output.table(["", ">promised", ">measured now"], rows)
+    if document.get("same_hardware") is False:
+        output.print("The promise was made on other hardware.")
+    if pick(document, "measured", "noisy"):
+        output.print("This machine is disturbed: the latency measured now is uncertain.")
+    verdicts = {True: "The promise holds.", False: "The promise does not hold here.", None: "There is no promise."}
+    output.print(verdicts[document.get("holds")])
+
+
+def _figure(value: Any) -> str:
+    return interval(value) if isinstance(value, list | tuple) else number(value)
+
+
+def next_steps(document: Mapping[str, Any], out: str | None = None) -> list[str]:
+    """Return what to type next, ready to copy."""
+    status = document["status"]
+    if status in ("not_met", "infeasible"):
+        return _smaller_wish(document)
+    if status == "too_noisy":
+        return ["next", "  autoprune doctor    says what disturbs this machine"]
+    if status != "met":
+        return []
+    folder = out or "pruned"
+    lines = ["next"]
+    if out is None:
+        lines.append(f"  autoprune export {document['study']} -o {folder}")
+    return [*lines, *loading_lines(folder)]
+
+
+def loading_lines(folder: str) -> list[str]:
+    """Return how to check an export and how to use it."""
+    return [
+        f"  autoprune bench {folder}",
+        "  python: import autoprune, transformers",
+        f'          model = autoprune.load("{folder}")',
+        f'          transformers.pipeline("text-classification", model=model, tokenizer="{folder}")',
+    ]
+
+
+def smallest_budget_met(document: Mapping[str, Any]) -> float | None:
+    """Return the smallest budget in milliseconds that a measured policy is sure to meet (upper end of its interval)."""
+    dense = pick(document, "dense", "latency_ms", pick(document, "budget", "statistic") or "p50")
+    measured = [*(document.get("front") or []), document.get("nearest_infeasible")]
+    upper = [pair[1] for pair in (pick(row, "ratio_ci95") for row in measured) if pair and pair[1] is not None]
+    return min(upper) * dense if upper and dense is not None else None
+
+
+def _smaller_wish(document: Mapping[str, Any]) -> list[str]:
+    reachable = smallest_budget_met(document)
+    if reachable is not None:
+        return [
+            f"The smallest budget that a measured policy meets: {reachable:.1f}ms",
+            "next",
+            f"  autoprune front {document['study']} --budget {reachable * 1.001:.1f}ms",
+        ]
+    floor = document.get("floor_ms")
+    return [] if floor is None else [f"The floor, which no policy gets under, is {ms(floor)}; ask for more than that."]
+
+
+def _facts(output: Output, document: Mapping[str, Any], statistic: str) -> None:
+    dense, best = document.get("dense"), document.get("best")
+    nearest = document.get("nearest_infeasible")
+    lines = [
+        ("study", f"{document['study']}   ({document['db']})"),
+        ("budget", f"{document['budget']['text']} = {ms(document['budget'].get('limit_ms'))} {statistic}"),
+        (
+            "dense",
+            f"{ms(pick(dense, 'latency_ms', statistic))}   score {number(pick(dense, 'score'))}"
+            f"   ({pick(dense, 'n_examples') or 0} examples)",
+        ),
+        ("floor", ms(document.get("floor_ms"))),
+    ]
+    if best is not None:
+        lines.append(("best", _policy_facts(best, statistic)))
+        lines.append(("", policy_line(best.get("policy"))))
+    if nearest is not None and best is None:
+        lines.append(("nearest", _policy_facts(nearest, statistic)))
+    counts = document.get("trials") or {}
+    lines.append(
+        (
+            "trials",
+            ", ".join(f"{count} {name}" for name, count in counts.items())
+            + f"   {document.get('elapsed_s') or 0:.0f} s",
+        )
+    )
+    for name, text in lines:
+        output.print(f"{name:8} {text}")
+
+
+def _policy_facts(row: Mapping[str, Any], statistic: str) -> str:
+    checked = "measured again in a fresh process" if row.get("verified") else "not measured again"
+    drop = f"{number(row.get('drop'))} {interval(row.get('drop_ci95'))}"
+    return (
+        f"{ms(pick(row, 'latency_ms', statistic))}   {speedup(row.get('speedup'))} faster   "
+        f"ratio {number(row.get('ratio'), 3)} {interval(row.get('ratio_ci95'), 3)}   "
+        f"score {number(row.get('score'))}   drop {drop}   {checked}"
+    )

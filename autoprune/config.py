@@ -1,0 +1,129 @@
+"""``SearchConfig``: everything a search is told, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from autoprune.budget import Budget
+from autoprune.errors import ConfigError
+
+
+class SearchConfig(BaseModel):
+    """The options of one search; the same names as on the command line.
+
+    Build it with :meth:`of`, which turns every mistake into one ``ConfigError`` or ``BudgetError``.
+
+    Attributes:
+        model: Folder or hub id of the model; None is the embedded quickstart.
+        dataset: File, folder or hub name; None with ``model`` None is the quickstart's own.
+        task: Task kind.
+        metric: ``accuracy`` or ``f1`` (macro).
+        budget: A latency budget, such as ``20ms``, ``40%`` or ``2x@p95``.
+        trials: Policies to try; None takes the space's own number.
+        time_limit: Seconds after which no new policy is begun; None is no limit.
+        space: Name of a shipped space, or path of a YAML file.
+        sampler: Name of the sampler.
+        seed: Seed of everything random.
+        workers: Worker processes, or ``auto``.
+        ray_address: Address of a running Ray cluster.
+        db: Database URL or file; None is the default file.
+        study: Name of the study; None derives it from what defines the search.
+        batch_size: Batch size of the timed workload.
+        seq_len: Tokens per timed input, ``data`` (lengths of the data set), or None (task's default).
+        threads: CPU threads of the timed workload, or ``auto``.
+        device: Torch device of the timed workload.
+        dtype: Number type of the timed workload.
+        out: Folder for the export of the best policy.
+        new: Start another study even if this search exists.
+        split: Split of the data set to score on.
+        text_columns: One or two text columns; empty to guess.
+        label_column: Label column; None to guess.
+        trust_remote_code: Let the model's own code run.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    dataset: str | None = None
+    task: str = "text-classification"
+    metric: Literal["accuracy", "f1"] = "accuracy"
+    budget: str = "20ms"
+    trials: int | None = Field(default=None, ge=1, le=1_000_000)
+    time_limit: float | None = Field(default=None, gt=0)
+    space: str = "quick"
+    sampler: str = "autoprune"
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    workers: int | Literal["auto"] = "auto"
+    ray_address: str | None = None
+    db: str | None = None
+    study: str | None = None
+    batch_size: int = Field(default=1, ge=1, le=4096)
+    seq_len: int | Literal["data"] | None = None
+    threads: int | Literal["auto"] = "auto"
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
+    out: Path | None = None
+    new: bool = False
+    split: str | None = None
+    text_columns: tuple[str, ...] = ()
+    label_column: str | None = None
+    trust_remote_code: bool = False
+
+    @classmethod
+    def of(cls, **options: Any) -> SearchConfig:
+        """Check the options.
+
+        Raises:
+            ConfigError: An option is unknown or has a wrong value; the first mistake is named.
+            BudgetError: The budget cannot be understood.
+        """
+        if isinstance(options.get("budget"), Budget):
+            options["budget"] = options["budget"].text
+        try:
+            config = cls(**options)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "The search"
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{name}: {message}.", "See `autoprune search --help`.") from None
+        Budget.parse(config.budget)
+        return config
+
+    @field_validator("workers", "threads", "seq_len")
+    @classmethod
+    def _positive(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"must be a whole number from 1, not {value}")
+        return value
+
+    @field_validator("text_columns")
+    @classmethod
+    def _one_or_two(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > 2:
+            raise ValueError("takes one column, or two for pairs of texts")
+        return value
+
+    @model_validator(mode="after")
+    def _model_and_data(self) -> SearchConfig:
+        if (self.model is None) != (self.dataset is None):
+            given, lacking = ("model", "dataset") if self.dataset is None else ("dataset", "model")
+            raise ValueError(f"--{given} needs --{lacking} beside it (give both, or none for the quickstart)")
+        if self.ray_address is not None and self.workers == 1:
+            raise ValueError("--workers 1 evaluates in this process and uses no Ray cluster; leave one of them out")
+        return self
+
+    @property
+    def parsed_budget(self) -> Budget:
+        """The budget as a value."""
+        return Budget.parse(self.budget)
+
+    def defining(self) -> dict[str, Any]:
+        """Return the options that define the search: the same ones resume the same study.
+
+        How long it runs, where it runs and where results go do not define it.
+        """
+        skip = {"trials", "time_limit", "workers", "ray_address", "db", "study", "out", "new", "trust_remote_code"}
+        return self.model_dump(mode="json", exclude=skip)

@@ -1,0 +1,1 @@
+"""The search: ask -> score -> time -> tell -> front -> verify -> result."""

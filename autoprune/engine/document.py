@@ -1,0 +1,118 @@
+"""Assembles the JSON document that a search prints and stores."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autoprune.engine import figures
+from autoprune.engine.proposals import was_evaluated
+from autoprune.engine.result import SCHEMA_VERSION
+from autoprune.engine.session import versions
+from autoprune.policy import PruningPolicy
+
+if TYPE_CHECKING:
+    import optuna
+
+    from autoprune.engine.session import Session
+    from autoprune.latency.probe import ProbeResult
+    from autoprune.store.repository import Store
+
+
+@dataclass
+class DocumentMaker:
+    """Knows what stays the same in every document of a search.
+
+    Attributes:
+        session: The loaded task.
+        store: The open database.
+        study: Name of the study.
+        probe: What the probe found.
+        anchor: The study's dense latency in ms by statistic.
+        begun: ``time.monotonic()`` at the start.
+        spent_s: Seconds of earlier sittings of the same study.
+    """
+
+    session: Session
+    store: Store
+    study: str
+    probe: ProbeResult
+    anchor: dict[str, float]
+    begun: float
+    spent_s: float = 0.0
+
+    @property
+    def limit_ms(self) -> float:
+        """The budget in milliseconds."""
+        return self.session.budget.limit_ms(self.anchor[self.session.budget.statistic])
+
+    @property
+    def limit_ratio(self) -> float:
+        """The budget as a share of dense latency."""
+        return self.session.budget.limit_ratio(self.anchor[self.session.budget.statistic])
+
+    def make(self, status: str, best: figures.Row | None, optuna_study: optuna.Study | None) -> dict[str, Any]:
+        """Return the document.
+
+        Args:
+            status: How the search ended.
+            best: The promised row, or None.
+            optuna_study: To count trials; None counts none.
+        """
+        budget, found = self.session.budget, figures.rows(self.store, self.study)
+        dense = next((r for r in found if r["trial"] == 0), None)
+        tried = [r for r in found if r["trial"] != 0]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "study": self.study,
+            "db": self.store.url_masked,
+            "budget": {"text": budget.text, "statistic": budget.statistic, "limit_ms": self.limit_ms},
+            "status": status,
+            "dense": {
+                "latency_ms": dict(self.anchor),
+                "score": dense["score"] if dense else None,
+                "n_examples": self._examples() if dense else 0,
+            },
+            "metric": self.session.task.metric.name,
+            "floor_ms": self.probe.floor_ratio * self.anchor[budget.statistic],
+            "workload": {**self.session.workload.to_dict(), "digest": self.session.workload.digest()},
+            "hardware": {**self.session.hardware.to_dict(), "digest": self.session.hardware.digest()},
+            "best": best,
+            "nearest_infeasible": figures.nearest_infeasible(tried, self.limit_ratio),
+            "front": figures.front_rows(found, self.limit_ratio, budget.statistic),
+            "trials": _counts(optuna_study),
+            "elapsed_s": round(self.spent_s + time.monotonic() - self.begun, 1),
+            "versions": versions(),
+        }
+
+    def dense_row(self) -> figures.Row:
+        """Return dense in the form of ``best``, for a budget that it meets; it was not scored."""
+        return {
+            "trial": 0,
+            "policy": PruningPolicy().to_dict(),
+            "latency_ms": dict(self.anchor),
+            "ratio": 1.0,
+            "ratio_ci95": [1.0, 1.0],
+            "speedup": 1.0,
+            "score": None,
+            "drop": 0.0,
+            "drop_ci95": [0.0, 0.0],
+            "kl": 0.0,
+            "agreement": 1.0,
+            "flops_ratio": 1.0,
+            "end_to_end_ms": self.probe.end_to_end_ms,
+            "verified": False,
+        }
+
+    def _examples(self) -> int:
+        return max(e.n_examples for e in self.store.evaluations(self.study) if e.trial == 0)
+
+
+def _counts(study: optuna.Study | None) -> dict[str, int]:
+    """Count policies: complete, stopped early, failed. Refused proposals were never evaluated."""
+    names = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
+    trials = study.get_trials(deepcopy=False) if study is not None else []
+    counts = Counter(names[trial.state.name] for trial in trials if was_evaluated(trial))
+    return {name: counts[name] for name in names.values()}

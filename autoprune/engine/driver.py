@@ -1,0 +1,113 @@
+"""``search``: one budget walks from the configuration to a promise."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from autoprune._registry import SAMPLERS
+from autoprune.engine.document import DocumentMaker
+from autoprune.engine.events import Observer
+from autoprune.engine.exploration import explore
+from autoprune.engine.interrupt import Interrupt
+from autoprune.engine.probing import dense_anchor, note_dense, probe_session
+from autoprune.engine.result import SearchResult
+from autoprune.engine.resume import pick_study, study_record
+from autoprune.engine.session import Session, open_session
+from autoprune.latency.probe import ProbeResult
+from autoprune.latency.workload import Workload
+from autoprune.store.repository import Store
+
+if TYPE_CHECKING:
+    from autoprune.config import SearchConfig
+    from autoprune.store.rows import StudyRecord
+
+_FINAL = ("met", "not_met", "already_met", "infeasible")
+
+
+def search(config: SearchConfig, observer: Observer | None = None) -> SearchResult:
+    """Find the policy that keeps the most accuracy under the budget, on this machine.
+
+    The same configuration resumes its study, or returns its finished result.
+
+    Args:
+        config: What to search, see ``SearchConfig.of``.
+        observer: Told of progress.
+
+    Returns:
+        The result; ``result.status`` says whether the budget is met.
+
+    Raises:
+        AutopruneError: Bad input (nothing is written then), or a failure.
+    """
+    observer = observer or Observer()
+    begun = time.monotonic()
+    SAMPLERS.get(config.sampler)
+    with Interrupt() as interrupt, Store.open(config.db) as store:
+        session = open_session(config, observer)
+        name = pick_study(store, session)
+        with store.lock(name):
+            known = store.get_study(name)
+            if known is not None and known.result is not None and _answers(known, session):
+                observer.message(f"study      {name} is finished; --new starts another")
+                result = SearchResult({**known.result, "db": store.url_masked})
+            else:
+                result = _search(session, store, name, known, begun, observer, interrupt)
+    if config.out is not None and result.best is not None:
+        result.save(config.out)
+    observer.done()
+    return result
+
+
+def _answers(known: StudyRecord, session: Session) -> bool:
+    """Say whether the stored result answers this call; asking for more trials goes on."""
+    if known.status not in _FINAL or known.result is None:
+        return False
+    if known.status in ("already_met", "infeasible") or known.result.get("exhausted"):
+        return True
+    tried = sum(known.result["trials"].values()) - 1
+    limited = session.config.time_limit is not None and session.config.trials is None
+    return limited or tried >= (session.config.trials or session.space.file.trials)
+
+
+def _search(
+    session: Session,
+    store: Store,
+    name: str,
+    known: StudyRecord | None,
+    begun: float,
+    observer: Observer,
+    interrupt: Interrupt,
+) -> SearchResult:
+    """Probe, decide whether a search makes sense, search, and store the document."""
+    if known is None:
+        probe = probe_session(session, store, observer, session.space.scorers(), session.space.reducers())
+        anchor = dense_anchor(probe)
+        store.create_study(study_record(session, name, probe, anchor))
+        note_dense(session, store, name, probe)
+    else:
+        observer.message(f"study      {name} goes on")
+        session.workload = Workload.from_dict(known.workload)
+        probe = ProbeResult.from_dict(known.config["probe"])
+        anchor = dense_anchor(probe)
+    spent = float((known.result or {}).get("elapsed_s", 0.0)) if known else 0.0
+    maker = DocumentMaker(session, store, name, probe, anchor, begun, spent)
+    document = _decide(session, store, maker, observer, interrupt)
+    store.set_result(name, document["status"], document)
+    return SearchResult(document)
+
+
+def _decide(
+    session: Session, store: Store, maker: DocumentMaker, observer: Observer, interrupt: Interrupt
+) -> dict[str, Any]:
+    """Answer at once where the probe suffices; else search."""
+    if maker.limit_ratio >= 1.0:
+        observer.message("budget     is met already, without pruning")
+        return maker.make("already_met", maker.dense_row(), None)
+    if maker.probe.floor_ratio > maker.limit_ratio:
+        floor = maker.probe.floor_ratio * maker.anchor[session.budget.statistic]
+        observer.message(
+            f"budget     {maker.limit_ms:.3g} ms is under the floor of {floor:.3g} ms: no policy can meet it"
+        )
+        return maker.make("infeasible", None, None)
+    return explore(session, store, maker, observer, interrupt)

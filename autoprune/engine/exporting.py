@@ -1,0 +1,104 @@
+"""Export: the unchanged model with a policy of a study and the figures that were measured of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoprune.deploy.save import check_target, save_pruned
+from autoprune.engine import figures
+from autoprune.engine.events import Observer
+from autoprune.errors import AssetError, InputError, ModelError
+from autoprune.policy import PruningPolicy
+from autoprune.pruning.tables import TableSet
+from autoprune.store.repository import Store
+from autoprune.tasks.base import TaskSpec, load_task
+
+if TYPE_CHECKING:
+    from autoprune.store.rows import StudyRecord
+
+
+def export_trial(
+    db: str | None, study: str, trial: int | None, out_dir: Path, observer: Observer | None = None
+) -> dict[str, Any]:
+    """Write a policy of a study with its model to a folder.
+
+    Args:
+        db: Database URL or file; None is the default.
+        study: Name of the study.
+        trial: Optuna's trial number; None takes the promised best.
+        out_dir: The folder.
+        observer: Told of progress.
+
+    Returns:
+        directory, study, trial and figures, as JSON types.
+
+    Raises:
+        InputError: There is no such trial, or the study has no best.
+        ModelError: The model is not the one that was searched.
+    """
+    observer = observer or Observer()
+    check_target(out_dir)
+    with Store.open(db) as store:
+        record = store.find_study(study)
+        row = _row(store, record, trial)
+        policy = PruningPolicy.from_dict(row["policy"])
+        tables = stored_tables(store, policy)
+        spec = TaskSpec.from_dict({k: v for k, v in record.task.items() if k in TaskSpec.__dataclass_fields__})
+        observer.phase("load the model")
+        task = load_task(spec)
+        if task.model_digest != record.model["digest"]:
+            raise ModelError(
+                "The model's weights are not those that were searched.", "Restore them, or search again with these."
+            )
+        written = save_pruned(
+            task.model,
+            task.tokenizer,
+            policy,
+            out_dir,
+            tables=tables,
+            figures={key: value for key, value in row.items() if key != "policy"},
+            workload=record.workload,
+            hardware=record.hardware,
+            versions=record.versions,
+            task=spec.to_dict(),
+            study={"name": study, "trial": row["trial"], "budget": record.budget},
+        )
+    observer.done()
+    return {"directory": str(written), "study": study, "trial": row["trial"], "figures": row}
+
+
+def stored_tables(store: Store, policy: PruningPolicy) -> TableSet | None:
+    """Return the tables that a policy names; None if it names none.
+
+    Raises:
+        AssetError: The database does not hold one of them.
+    """
+    wanted = set(policy.tables())
+    tables = TableSet()
+    for key in wanted:
+        data = store.get_table(key)
+        if data is None:
+            raise AssetError(f"The database lacks the table {key} of this policy.", "Search again to learn it.")
+        for table in TableSet.from_bytes(data).values():
+            tables.add(table)
+    return tables if wanted else None
+
+
+def _row(store: Store, record: StudyRecord, trial: int | None) -> figures.Row:
+    if trial is None:
+        best = (record.result or {}).get("best")
+        if best is None:
+            raise InputError(
+                f"The study {record.name!r} has no policy that meets its budget.",
+                f"Choose one with --trial; `autoprune front {record.name} --budget 100%` lists them.",
+            )
+        return dict(best)
+    found = {r["trial"]: r for r in figures.rows(store, record.name)}
+    if trial not in found:
+        known = ", ".join(str(number) for number in sorted(found)) or "none"
+        raise InputError(f"Trial {trial} of {record.name!r} has no complete figures.", f"Trials that have: {known}.")
+    anchor = figures.dense_anchor(store, record.name) or {}
+    digest = PruningPolicy.from_dict(found[trial]["policy"]).digest()
+    checks = [m for m in store.measurements(record.name) if m.kind == "verify" and m.digest == digest]
+    return figures.with_verified(found[trial], checks[-1], anchor) if checks else found[trial]

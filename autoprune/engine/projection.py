@@ -1,0 +1,71 @@
+"""Budget projection: a shape is proposed, its scale is solved so that the budget just binds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from autoprune.budget import Statistic
+from autoprune.latency.cost_table import CostTable
+from autoprune.policy import PruningPolicy
+from autoprune.spaces.space import Shape
+
+_STEPS = 30
+_MAX_SCALE = 6.0  # the last stage keeps exp(-6), a quarter of a percent: nothing is left to remove
+_MARGIN = 0.97  # aim 3 % inside, the cost table's own error, so that most proposals are feasible
+
+
+class Projector:
+    """Predicts latencies on one workload and scales shapes onto a target.
+
+    Args:
+        cost_table: Measured costs of the model on this machine.
+        lengths: Tokens of each timed input.
+        n_protected: Tokens that never leave.
+        statistic: The budget's statistic.
+        tables: Table digest by the scorer that needs it.
+        dense_ms: The study's dense latency: predictions are ratios of it, as measurements are.
+    """
+
+    def __init__(
+        self,
+        cost_table: CostTable,
+        lengths: Sequence[int],
+        n_protected: int,
+        statistic: Statistic,
+        tables: Mapping[str, str],
+        dense_ms: float,
+    ) -> None:
+        self._cost_table = cost_table
+        self._lengths = tuple(lengths)
+        self._n_protected = n_protected
+        self._statistic = statistic
+        self._tables = tables
+        self._scale = dense_ms / self._raw(PruningPolicy())
+
+    def predict(self, policy: PruningPolicy) -> float:
+        """Return the predicted latency in milliseconds, of the budget's statistic over the lengths."""
+        return self._raw(policy) * self._scale
+
+    def _raw(self, policy: PruningPolicy) -> float:
+        return self._cost_table.predict_statistic(policy, self._lengths, self._n_protected, self._statistic)
+
+    def fit(self, shape: Shape, target_ms: float) -> PruningPolicy | None:
+        """Return the shape's gentlest policy that is predicted to take at most ``target_ms``.
+
+        Returns:
+            None if even the strongest scale of this shape is too slow.
+        """
+        target = target_ms * _MARGIN
+        if self.predict(shape.policy(0.0, self._tables)) <= target or not shape.stages:
+            policy = shape.policy(0.0, self._tables)
+            return policy if self.predict(policy) <= target else None
+        low, high = 0.0, _MAX_SCALE
+        if self.predict(shape.policy(high, self._tables)) > target:
+            return None
+        for _ in range(_STEPS):
+            middle = (low + high) / 2
+            if self.predict(shape.policy(middle, self._tables)) <= target:
+                high = middle
+            else:
+                low = middle
+        return shape.policy(high, self._tables)

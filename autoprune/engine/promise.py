@@ -1,0 +1,130 @@
+"""From a finished search to a promise: verify the winners in a fresh process, then decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autoprune.engine import figures
+from autoprune.engine.decision import decide
+from autoprune.engine.verify import Verified, verify_policies
+from autoprune.front.pareto import ties
+from autoprune.policy import PruningPolicy
+from autoprune.store.rows import FrontRow
+
+if TYPE_CHECKING:
+    from autoprune.engine.events import Observer
+    from autoprune.engine.record import Recorder
+    from autoprune.engine.run import Limits
+    from autoprune.engine.session import Session
+    from autoprune.pruning.tables import TableSet
+    from autoprune.store.repository import Store
+
+_CANDIDATES = 4
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What can be promised after verification.
+
+    Attributes:
+        status: ``met``, ``not_met`` or ``too_noisy``.
+        best: The verified row, or None.
+    """
+
+    status: str
+    best: figures.Row | None
+
+
+def make_promise(
+    session: Session, store: Store, recorder: Recorder, tables: TableSet, limits: Limits, observer: Observer
+) -> Promise:
+    """Verify the best policies, best score first, until one holds; store the verified front.
+
+    Args:
+        session: The loaded task.
+        store: The open database.
+        recorder: Writes the verifications.
+        tables: Tables that policies refer to.
+        limits: The budget.
+        observer: Told of progress.
+    """
+    found = figures.rows(store, recorder.study)
+    chosen = _candidates(found, limits)
+    if not chosen:
+        noisy = any(decide(r["ratio_ci95"], limits.ratio, noisy=True) == "too_noisy" for r in found[1:])
+        return Promise("too_noisy" if noisy and _any_noisy(store, recorder.study) else "not_met", None)
+    observer.phase("verify in a fresh process")
+    checks = verify_policies(
+        session.task.spec,
+        session.workload,
+        [PruningPolicy.from_dict(r["policy"]) for r in chosen],
+        tables,
+        limits.statistic,
+        limits.ratio,
+    )
+    verified = [_keep(recorder, r, check, limits) for r, check in zip(chosen, checks, strict=False)]
+    _save_front(store, recorder.study, verified, limits.statistic)
+    decisions = [decide(check.timing.interval(limits.statistic), limits.ratio, check.timing.noisy) for check in checks]
+    if "met" in decisions:
+        return Promise("met", verified[decisions.index("met")])
+    return Promise("too_noisy" if "too_noisy" in decisions else "not_met", None)
+
+
+def _candidates(found: Sequence[figures.Row], limits: Limits) -> list[figures.Row]:
+    """Return the front within the budget, best score first, dense left out."""
+    front = figures.front_rows(found, limits.ratio, limits.statistic)
+    ordered = sorted(front, key=lambda r: (-r["score"], r["latency_ms"][limits.statistic]))
+    return [r for r in ordered if r["trial"] != 0][:_CANDIDATES]
+
+
+def _any_noisy(store: Store, study: str) -> bool:
+    return any(m.noisy for m in store.measurements(study) if m.kind == "search")
+
+
+def _keep(recorder: Recorder, told: figures.Row, check: Verified, limits: Limits) -> figures.Row:
+    ratio = check.timing.ratio(limits.statistic)
+    latency_ms = ratio * limits.anchor[limits.statistic]
+    digest = PruningPolicy.from_dict(told["policy"]).digest()
+    recorder.measurement(
+        "verify",
+        told["trial"],
+        digest,
+        check.timing,
+        limits.statistic,
+        latency_ms,
+        flops_ratio=check.flops_ratio,
+        end_to_end_ms=latency_ms + check.tokenise_ms,
+    )
+    stored = [m for m in recorder.store.measurements(recorder.study) if m.kind == "verify" and m.digest == digest]
+    return {
+        **figures.with_verified(told, stored[-1], limits.anchor),
+        "flops_ratio": check.flops_ratio,
+        "end_to_end_ms": latency_ms + check.tokenise_ms,
+    }
+
+
+def _save_front(store: Store, study: str, verified: Sequence[figures.Row], statistic: str) -> None:
+    flags = ties(*_intervals(verified))
+    rows = [
+        FrontRow(
+            trial=r["trial"],
+            digest=PruningPolicy.from_dict(r["policy"]).digest(),
+            latency_ms=r["latency_ms"][statistic],
+            score=r["score"],
+            tie=tie,
+            row=r,
+        )
+        for r, tie in zip(verified, flags, strict=True)
+    ]
+    store.save_front(study, "verified", rows, "winners measured again in a fresh process")
+
+
+def _intervals(verified: Sequence[figures.Row]) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    return (
+        [r["ratio_ci95"][0] for r in verified],
+        [r["ratio_ci95"][1] for r in verified],
+        [r["drop_ci95"][0] for r in verified],
+        [r["drop_ci95"][1] for r in verified],
+    )

@@ -1,0 +1,117 @@
+"""Proposals: ask Optuna, decode a shape, project it onto the budget, skip what is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from autoprune.engine.projection import Projector
+from autoprune.policy import PruningPolicy
+from autoprune.spaces.space import Space
+from autoprune.store.optuna_study import set_constraint
+
+POLICY_ATTR, DIGEST_ATTR, WHY_ATTR = "policy", "policy_digest", "why"
+_TRIES = 200  # fruitless proposals in a row after which the space counts as exhausted
+
+
+@dataclass
+class Proposal:
+    """A policy to evaluate, tied to the trial that will be told.
+
+    Attributes:
+        trial: The running Optuna trial.
+        policy: The policy.
+        predicted_ms: Its predicted latency, of the budget's statistic.
+    """
+
+    trial: optuna.Trial
+    policy: PruningPolicy
+    predicted_ms: float
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.digest = self.policy.digest()
+
+
+class Proposer:
+    """Proposes policies that were not tried before in this study.
+
+    Args:
+        study: The Optuna study.
+        space: The search space.
+        projector: Scales shapes onto a latency.
+        limit_ms: The budget in milliseconds.
+        floor_ms: The lowest latency any policy reaches.
+    """
+
+    def __init__(
+        self, study: optuna.Study, space: Space, projector: Projector, limit_ms: float, floor_ms: float
+    ) -> None:
+        self._study = study
+        self._space = space
+        self._projector = projector
+        self._limit_ms, self._floor_ms = limit_ms, floor_ms
+        self._known = known_digests(study)
+
+    def next(self) -> Proposal | None:
+        """Return the next new policy, or None when the space seems exhausted.
+
+        Shapes that cannot meet their target and policies tried before are told as pruned: they cost
+        nothing and the sampler learns that they lead nowhere.
+        """
+        for _ in range(_TRIES):
+            trial = self._study.ask(self._space.distributions())
+            policy = self._projector.fit(self._space.shape(trial.params), self._target(trial.params))
+            if policy is None:
+                self._refuse(trial, "no scale of this shape meets its target")
+                continue
+            proposal = Proposal(trial, policy, self._projector.predict(policy))
+            if proposal.digest in self._known:
+                self._refuse(trial, "the same policy was tried before")
+                continue
+            self._known.add(proposal.digest)
+            describe(trial, policy)
+            return proposal
+        return None
+
+    def _target(self, params: Mapping[str, Any]) -> float:
+        """Return the latency aimed at: a share of the budget, but not below what can be reached."""
+        return max(float(params["share"]) * self._limit_ms, min(self._limit_ms, self._floor_ms * 1.1))
+
+    def _refuse(self, trial: optuna.Trial, why: str) -> None:
+        trial.set_user_attr(WHY_ATTR, why)
+        self._study.tell(trial, state=TrialState.PRUNED)
+
+
+def describe(trial: optuna.Trial, policy: PruningPolicy) -> None:
+    """Write the policy beside the trial, so that any Optuna client can read it."""
+    trial.set_user_attr(POLICY_ATTR, json.dumps(policy.to_dict(), sort_keys=True))
+    trial.set_user_attr(DIGEST_ATTR, policy.digest())
+
+
+def was_evaluated(trial: optuna.trial.FrozenTrial) -> bool:
+    """Say whether a trial ended with its policy finished, stopped or failed.
+
+    Refused proposals carry no policy; a trial that a dead driver left behind failed without a reason.
+    """
+    if DIGEST_ATTR not in trial.user_attrs:
+        return False
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (
+        trial.state is TrialState.FAIL and WHY_ATTR in trial.user_attrs
+    )
+
+
+def known_digests(study: optuna.Study) -> set[str]:
+    """Return the digests of all policies that need not be evaluated again."""
+    return {t.user_attrs[DIGEST_ATTR] for t in study.get_trials(deepcopy=False) if was_evaluated(t)}
+
+
+def tell_values(study: optuna.Study, trial: optuna.Trial, latency_ms: float, score: float, excess_ms: float) -> None:
+    """Tell a finished trial: both objectives and the budget as a constraint."""
+    set_constraint(trial, excess_ms)
+    study.tell(trial, [latency_ms, score])

@@ -1,0 +1,96 @@
+"""Names of studies, what is stored of them, and picking up where a search ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import TrialState
+
+from autoprune.engine.proposals import DIGEST_ATTR, was_evaluated
+from autoprune.engine.record import unpack_logits
+from autoprune.engine.session import versions
+from autoprune.errors import ConfigError
+from autoprune.evaluate.rungs import Rival
+from autoprune.store.rows import StudyRecord
+
+if TYPE_CHECKING:
+    from autoprune.engine.scoreboard import Scoreboard
+    from autoprune.engine.session import Session
+    from autoprune.evaluate.quality import Logits
+    from autoprune.latency.probe import ProbeResult
+    from autoprune.store.repository import Store
+
+
+def pick_study(store: Store, session: Session) -> str:
+    """Return the name of the study that this search resumes or begins.
+
+    Raises:
+        ConfigError: ``--study`` names a study of another search.
+    """
+    name = session.study_name
+    known = store.get_study(name)
+    if known is None:
+        return name
+    if session.config.new:
+        return next(free for n in range(2, 10**6) if store.get_study(free := f"{name}-{n}") is None)
+    if known.search_key != session.search_key:
+        raise ConfigError(
+            f"The study {name!r} belongs to another search (other model, data, budget, options or machine).",
+            "Choose another name with --study, or add --new.",
+        )
+    return name
+
+
+def study_record(session: Session, name: str, probe: ProbeResult, anchor: Mapping[str, float]) -> StudyRecord:
+    """Return what is stored when a study begins."""
+    budget = session.budget
+    return StudyRecord(
+        name=name,
+        search_key=session.search_key,
+        task={
+            **session.task.spec.to_dict(),
+            "name": session.task.name,
+            "data": session.task.fingerprint,
+            "n_examples": len(session.task.texts),
+        },
+        model=session.model_record(),
+        workload=session.workload.to_dict(),
+        hardware={**session.hardware.to_dict(), "digest": session.hardware.digest()},
+        budget={
+            "text": budget.text,
+            "statistic": budget.statistic,
+            "limit_ms": budget.limit_ms(anchor[budget.statistic]),
+        },
+        config={"options": session.config.model_dump(mode="json"), "probe": probe.to_dict()},
+        versions=versions(),
+    )
+
+
+def stored_logits(store: Store, study: str) -> dict[str, Logits]:
+    """Return the logits of every policy as far as it was scored, by digest."""
+    longest: dict[str, tuple[int, bytes]] = {}
+    for row in store.evaluations(study):
+        if row.per_example is not None and row.n_examples > longest.get(row.digest, (0, b""))[0]:
+            longest[row.digest] = (row.n_examples, row.per_example)
+    return {digest: unpack_logits(data) for digest, (_, data) in longest.items()}
+
+
+def restore(study: optuna.Study, scoreboard: Scoreboard, logits: Mapping[str, Logits]) -> tuple[int, list[Rival]]:
+    """Give the scoreboard what an earlier sitting scored.
+
+    Returns:
+        Policies tried so far (dense not counted), and the finished ones that others are compared with.
+    """
+    for digest, known in logits.items():
+        scoreboard.add(digest, 0, known[: scoreboard.n_examples])
+    tried, rivals = 0, []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.number == 0 or not was_evaluated(trial):
+            continue
+        tried += 1
+        own = str(trial.user_attrs[DIGEST_ATTR])
+        if trial.state is TrialState.COMPLETE and scoreboard.done(own) == scoreboard.n_examples:
+            rivals.append(Rival(trial.values[0], scoreboard.kl(own)))
+    return tried, rivals

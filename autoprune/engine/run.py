@@ -1,0 +1,196 @@
+"""One search from its first evaluation to its last: fills the pool, stops the beaten, times, tells."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import TrialState
+
+from autoprune.engine.decision import excess_ms
+from autoprune.engine.proposals import WHY_ATTR, Proposal, Proposer, tell_values
+from autoprune.engine.timing import Timer, timing_figures
+from autoprune.evaluate.evaluator import Job, Outcome
+from autoprune.evaluate.quality import Quality
+from autoprune.evaluate.rungs import Rival, is_beaten, next_rung
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from autoprune.engine.events import Observer
+    from autoprune.engine.interrupt import Interrupt
+    from autoprune.engine.record import Recorder
+    from autoprune.engine.scoreboard import Scoreboard
+    from autoprune.evaluate.pool import Pool
+
+
+@dataclass
+class Limits:
+    """When to stop, and what counts as within the budget.
+
+    Attributes:
+        trials: Policies to try in all, dense not counted.
+        ratio: The budget as a share of dense latency.
+        statistic: The budget's statistic.
+        anchor: The study's dense latency in ms by statistic.
+        deadline: ``time.monotonic()`` after which nothing new begins, or None.
+    """
+
+    trials: int
+    ratio: float
+    statistic: str
+    anchor: Mapping[str, float]
+    deadline: float | None = None
+
+
+@dataclass
+class SearchRun:
+    """The loop of a search. Scoring runs in the pool; timing waits until the pool is empty.
+
+    Attributes:
+        study: Optuna's study.
+        proposer: Proposes new policies.
+        pool: Scores them.
+        timer: Times them, in this process.
+        scoreboard: Knows dense and what was scored.
+        recorder: Writes to the store.
+        limits: When to stop.
+        observer: Told of progress.
+        interrupt: Set by Ctrl-C.
+        tried: Policies that were finished, stopped or failed so far.
+        rivals: Finished policies that others are compared with.
+    """
+
+    study: optuna.Study
+    proposer: Proposer
+    pool: Pool
+    timer: Timer
+    scoreboard: Scoreboard
+    recorder: Recorder
+    limits: Limits
+    observer: Observer
+    interrupt: Interrupt
+    tried: int = 0
+    rivals: list[Rival] = field(default_factory=list)
+    exhausted: bool = False
+    _running: dict[str, Proposal] = field(default_factory=dict)
+    _to_time: list[Proposal] = field(default_factory=list)
+    _feasible: int = 0
+    _best: tuple[float, float, float] | None = None
+
+    def run(self) -> None:
+        """Search until enough was tried, time is up, the space is exhausted, or Ctrl-C."""
+        self.observer.phase("search", self.limits.trials)
+        self.observer.advance(self.tried)
+        while True:
+            self._fill()
+            if self.pool.pending:
+                self._take(self.pool.next())
+            elif self._to_time and not self.interrupt.requested:
+                self._time_all()
+            else:
+                return
+
+    def _stopping(self) -> bool:
+        late = self.limits.deadline is not None and time.monotonic() > self.limits.deadline
+        return self.interrupt.requested or late or self.exhausted or self._begun() >= self.limits.trials
+
+    def _begun(self) -> int:
+        return self.tried + len(self._running)
+
+    def _fill(self) -> None:
+        """Submit new policies, unless enough of them wait to be timed: then the pool drains."""
+        while self.pool.wanted and len(self._to_time) < self.pool.workers and not self._stopping():
+            proposal = self.proposer.next()
+            if proposal is None:
+                self.exhausted = True
+                self.observer.message("space      exhausted: nothing new is left to propose")
+                return
+            self._running[proposal.digest] = proposal
+            self.recorder.policy(proposal.policy)
+            if self.scoreboard.done(proposal.digest) == self.scoreboard.n_examples:
+                self._record(proposal, 0.0)  # an earlier sitting scored it under a trial that was never told
+            self._go_on(proposal)
+
+    def _go_on(self, proposal: Proposal) -> None:
+        """Submit the proposal's next rung, or queue it for timing when all examples are scored."""
+        done = self.scoreboard.done(proposal.digest)
+        size = next_rung(done, self.scoreboard.n_examples)
+        if size is None:
+            self._to_time.append(proposal)
+        else:
+            self.pool.submit(Job(proposal.digest, proposal.policy, done, size))
+
+    def _take(self, outcome: Outcome) -> None:
+        proposal = self._running[outcome.job.key]
+        if outcome.logits is None:
+            self._end(proposal, TrialState.FAIL, outcome.error or "failed")
+            return
+        self.scoreboard.add(proposal.digest, outcome.job.start, outcome.logits)
+        quality = self._record(proposal, outcome.seconds)
+        complete = quality.n_examples == self.scoreboard.n_examples
+        beaten = not complete and is_beaten(self.scoreboard.kl(proposal.digest), proposal.predicted_ms, self.rivals)
+        if beaten:
+            self._end(proposal, TrialState.PRUNED, f"beaten after {quality.n_examples} examples")
+        elif complete or not self.interrupt.requested:
+            self._go_on(proposal)
+
+    def _record(self, proposal: Proposal, seconds: float) -> Quality:
+        """Keep what is known of the policy's quality so far."""
+        quality = self.scoreboard.quality(proposal.digest)
+        self.recorder.evaluation(
+            proposal.trial.number,
+            proposal.digest,
+            quality,
+            complete=quality.n_examples == self.scoreboard.n_examples,
+            logits=self.scoreboard.logits(proposal.digest),
+            seconds=seconds,
+        )
+        return quality
+
+    def _end(self, proposal: Proposal, state: TrialState, why: str) -> None:
+        proposal.trial.set_user_attr(WHY_ATTR, why)
+        self.study.tell(proposal.trial, state=state)
+        self._forget(proposal)
+
+    def _forget(self, proposal: Proposal) -> None:
+        del self._running[proposal.digest]
+        self.tried += 1
+        self.observer.advance()
+        self.observer.update(**self._progress())
+
+    def _time_all(self) -> None:
+        while self._to_time and not self.interrupt.requested:
+            self._finish(self._to_time.pop(0))
+
+    def _finish(self, proposal: Proposal) -> None:
+        """Time a fully scored policy, keep the figures, tell the study."""
+        timing = self.timer.measure(proposal.policy)
+        figures = timing_figures(timing, self.limits.anchor, self.limits.statistic)
+        latency_ms = figures["latency_ms"][self.limits.statistic]
+        excess = excess_ms(figures, self.limits.ratio, self.limits.anchor[self.limits.statistic])
+        quality = self.scoreboard.quality(proposal.digest)
+        extra = {"predicted_ms": proposal.predicted_ms, "noise_cause": timing.noise_cause}
+        number = proposal.trial.number
+        self.recorder.measurement(
+            "search", number, proposal.digest, timing, self.limits.statistic, latency_ms, extra=extra
+        )
+        tell_values(self.study, proposal.trial, latency_ms, quality.score, excess)
+        self.rivals.append(Rival(latency_ms, self.scoreboard.kl(proposal.digest)))
+        self._note(latency_ms, quality, excess)
+        self._forget(proposal)
+
+    def _note(self, latency_ms: float, quality: Quality, excess: float) -> None:
+        if excess > 0:
+            return
+        self._feasible += 1
+        if self._best is None or quality.score > self._best[0]:
+            self._best = (quality.score, latency_ms, quality.drop)
+
+    def _progress(self) -> dict[str, object]:
+        if self._best is None:
+            return {"feasible": self._feasible}
+        score, latency_ms, drop = self._best
+        return {"feasible": self._feasible, "best": f"{latency_ms:.1f} ms, score {score:.3f}", "drop": f"{drop:+.3f}"}

@@ -1,0 +1,1 @@
+"""Samplers by name; a new one is one file here."""

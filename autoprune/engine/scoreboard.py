@@ -1,0 +1,65 @@
+"""What is known of every policy's quality so far: logits by policy, compared with dense."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autoprune.evaluate.quality import Floats, Logits, Quality, kl_per_example, measure_quality
+
+if TYPE_CHECKING:
+    from autoprune.tasks.base import Task
+
+
+class Scoreboard:
+    """Collects logits rung by rung.
+
+    Args:
+        task: Gives the labels and the metric.
+        dense: Logits of dense on all examples, shape (n, classes).
+    """
+
+    def __init__(self, task: Task, dense: Logits) -> None:
+        self._task = task
+        self.dense = dense
+        self._logits: dict[str, Logits] = {}
+
+    @property
+    def n_examples(self) -> int:
+        """Held-out examples in all."""
+        return len(self.dense)
+
+    def add(self, digest: str, start: int, logits: Logits) -> None:
+        """Append a rung's logits; ``start`` must be where the last rung ended.
+
+        Raises:
+            ValueError: There is a gap or an overlap.
+        """
+        known = self._logits.get(digest)
+        if start != (0 if known is None else len(known)):
+            raise ValueError(
+                f"rung of {digest[:8]} starts at {start}, but {0 if known is None else len(known)} are known"
+            )
+        self._logits[digest] = logits if known is None else np.concatenate([known, logits])
+
+    def done(self, digest: str) -> int:
+        """Return on how many examples the policy was scored."""
+        known = self._logits.get(digest)
+        return 0 if known is None else len(known)
+
+    def logits(self, digest: str) -> Logits:
+        """Return the policy's logits so far, shape (m, classes)."""
+        return self._logits[digest]
+
+    def kl(self, digest: str) -> Floats:
+        """Return KL to dense per example so far, shape (m,)."""
+        logits = self._logits[digest]
+        return kl_per_example(self.dense[: len(logits)], logits)
+
+    def quality(self, digest: str) -> Quality:
+        """Return the policy's quality on the examples seen so far."""
+        logits = self._logits[digest]
+        n = len(logits)
+        labels = None if self._task.labels is None else self._task.labels[:n]
+        return measure_quality(self.dense[:n], logits, labels, self._task.metric.score)

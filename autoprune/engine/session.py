@@ -1,0 +1,169 @@
+"""Everything a search stands on, loaded and checked before the first row is written."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autoprune.budget import Budget
+from autoprune.config import SearchConfig
+from autoprune.engine.events import Observer
+from autoprune.errors import ConfigError
+from autoprune.evaluate.pool import Pool, open_pool
+from autoprune.latency.hardware import Hardware, fingerprint
+from autoprune.latency.runners import prepare_model
+from autoprune.latency.threads import resolve_threads
+from autoprune.latency.workload import Workload, stratified_lengths
+from autoprune.policy import Protect, PruningPolicy
+from autoprune.pruning.families import Family, family_of
+from autoprune.pruning.protect import protected_count
+from autoprune.spaces.schema import load_space_file
+from autoprune.spaces.space import Space
+from autoprune.tasks.base import Task, TaskSpec, load_task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUICKSTART_TOKENS = 256
+_TIMED_INPUTS = 8
+_PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "tokenizers", "numpy")
+
+
+@dataclass
+class Session:
+    """A loaded task on this machine.
+
+    Attributes:
+        config: The options.
+        budget: The parsed budget.
+        task: Model, tokenizer, data and metric.
+        family: The model's architecture.
+        space: The search space, bound to the model's depth.
+        hardware: Fingerprint of this machine.
+        workload: What is timed.
+        inputs: Model inputs of the workload, one per timed length.
+        n_protected: Tokens of a timed input that never leave.
+    """
+
+    config: SearchConfig
+    budget: Budget
+    task: Task
+    family: Family
+    space: Space
+    hardware: Hardware
+    workload: Workload
+    inputs: list[dict[str, Tensor]]
+    n_protected: int
+
+    @property
+    def search_key(self) -> str:
+        """sha256 of everything that defines the search; equal keys resume one study."""
+        parts = {
+            **self.config.defining(),
+            "space": self.space.file.model_dump(mode="json"),
+            "model_digest": self.task.model_digest,
+            "data": self.task.fingerprint,
+            "hardware": self.hardware.digest(),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def study_name(self) -> str:
+        """The study's name: given, or task and 8 hex digits of the search key."""
+        return self.config.study or f"{self.task.name}-{self.search_key[:8]}"
+
+    def model_record(self) -> dict[str, Any]:
+        """Return what is stored of the model."""
+        return {
+            "name": self.config.model or "quickstart",
+            "digest": self.task.model_digest,
+            "family": self.family.name,
+            "n_layers": self.space.n_layers,
+        }
+
+    def open_pool(self, tables: Any, observer: Observer) -> Pool:
+        """Start the pool that the options ask for, and say which."""
+        pool = open_pool(self.task, tables, self.config.workers, self.config.ray_address)
+        where = "in this process" if pool.workers == 1 else f"on {pool.workers} Ray workers"
+        observer.message(f"scoring    {where}; timing alone, in pairs with dense")
+        return pool
+
+
+def open_session(config: SearchConfig, observer: Observer) -> Session:
+    """Load and check everything; writes nothing.
+
+    Raises:
+        AutopruneError: Whatever the user gave wrong: model, data, space, options.
+    """
+    budget = config.parsed_budget
+    space_file = load_space_file(config.space)
+    observer.phase("loading model and data")
+    task = load_task(task_spec(config))
+    family = family_of(task.model)
+    space = Space(space_file, family.n_layers(task.model))
+    if config.device == "cpu" or config.device.startswith(("cuda", "mps")):
+        lengths, source = _lengths(config, task)
+    else:
+        raise ConfigError(f"There is no device {config.device!r}.", "Use cpu, cuda, cuda:N or mps.")
+    inputs = task.inputs(lengths, config.batch_size)
+    threads = resolve_threads(config.threads, task.model, inputs)
+    observer.message(f"threads    {threads.count} ({threads.reason})")
+    workload = Workload(
+        batch_size=config.batch_size,
+        lengths=lengths,
+        length_source=source,
+        dtype=config.dtype,
+        device=config.device,
+        threads=threads.count,
+    )
+    task.model = prepare_model(task.model, workload)
+    return Session(
+        config, budget, task, family, space, fingerprint(), workload, inputs, _protected(task, family, inputs)
+    )
+
+
+def task_spec(config: SearchConfig) -> TaskSpec:
+    """Return the part of the options that names model and data."""
+    return TaskSpec(
+        model=config.model,
+        dataset=config.dataset,
+        kind=config.task,
+        metric=config.metric,
+        split=config.split,
+        text_columns=config.text_columns,
+        label_column=config.label_column,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what produces the figures."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _lengths(config: SearchConfig, task: Task) -> tuple[tuple[int, ...], str]:
+    """Return the timed lengths and where they come from."""
+    wanted = config.seq_len
+    if wanted is None:
+        wanted = QUICKSTART_TOKENS if config.model is None else "data"
+    if wanted == "data":
+        return stratified_lengths(task.lengths, _TIMED_INPUTS), "data"
+    return (wanted,) * _TIMED_INPUTS, f"fixed:{wanted}"
+
+
+def _protected(task: Task, family: Family, inputs: list[Mapping[str, Any]] | list[dict[str, Tensor]]) -> int:
+    """Return the protected tokens of the first timed input under the default protection."""
+    ids = inputs[0]["input_ids"][0].tolist()
+    special = set(task.tokenizer.all_special_ids)
+    return protected_count(PruningPolicy(protect=Protect()), [token in special for token in ids])

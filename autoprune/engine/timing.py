@@ -1,0 +1,82 @@
+"""Times policies against dense on the session's workload, alone on the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autoprune.latency.exclusive import timing_lock
+from autoprune.latency.meter import Meter, MeterSettings
+from autoprune.latency.runners import device_timer, make_runner
+from autoprune.latency.threads import pin_threads
+from autoprune.latency.timing import PairedTiming
+from autoprune.pruning.attach import attach
+from autoprune.pruning.twin import twin
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from autoprune.budget import Statistic
+    from autoprune.latency.workload import Workload
+    from autoprune.policy import PruningPolicy
+    from autoprune.pruning.tables import TableSet
+
+SEARCH_SETTINGS = MeterSettings(half_width=0.03, max_seconds=12.0)
+VERIFY_SETTINGS = MeterSettings(half_width=0.015, max_seconds=30.0)
+STATISTICS = ("p50", "p95", "mean")
+
+
+@dataclass
+class Timer:
+    """Measures pairs of dense and pruned model.
+
+    Attributes:
+        model: The model, without a policy attached.
+        tokenizer: Names the special tokens.
+        workload: What is timed.
+        inputs: One model input per timed length.
+        tables: Tables that policies refer to.
+        statistic: The budget's statistic.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    workload: Workload
+    inputs: list[dict[str, Tensor]]
+    tables: TableSet
+    statistic: Statistic
+
+    def measure(self, policy: PruningPolicy, settings: MeterSettings = SEARCH_SETTINGS) -> PairedTiming:
+        """Time the policy in pairs with dense, holding the machine's timing lock."""
+        pruned = twin(self.model)
+        dense_runner = make_runner(self.model, self.workload)
+        with (
+            timing_lock(),
+            pin_threads(self.workload.threads),
+            attach(pruned, policy, tokenizer=self.tokenizer, tables=self.tables),
+        ):
+            runner = make_runner(pruned, self.workload)
+            meter = Meter(settings, timer=device_timer(self.workload.device))
+            return meter.measure(dense_runner, runner, self.inputs, self.statistic)
+
+
+def timing_figures(timing: PairedTiming, anchor: Mapping[str, float], statistic: str) -> dict[str, Any]:
+    """Return a timing's figures, normalised by the study's dense latency.
+
+    Args:
+        timing: The paired samples.
+        anchor: The study's dense latency in ms by statistic (p50, p95, mean).
+        statistic: The budget's statistic; ``ratio`` and its interval are of this one.
+    """
+    ratio = timing.ratio(statistic)
+    low, high = timing.interval(statistic)
+    return {
+        "latency_ms": {name: timing.ratio(name) * anchor[name] for name in STATISTICS},
+        "ratio": ratio,
+        "ratio_ci95": [low, high],
+        "speedup": 1.0 / ratio,
+        "noisy": timing.noisy,
+        "noise_cause": timing.noise_cause,
+    }

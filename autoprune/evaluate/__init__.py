@@ -1,0 +1,1 @@
+"""Scoring of policies: how good is the pruned model, against labels and against dense."""

@@ -1,0 +1,79 @@
+"""What every pool offers, and the choice between them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+import psutil
+
+from autoprune._registry import POOLS
+from autoprune.errors import ConfigError
+from autoprune.evaluate.evaluator import ExampleSource, Job, Outcome
+
+if TYPE_CHECKING:
+    from autoprune.pruning.tables import TableSet
+
+_PROCESS_BYTES = 900 * 2**20  # torch, transformers and Ray in one worker, without the model
+
+
+class Pool(Protocol):
+    """Scores jobs; results come as they arrive, in any order."""
+
+    workers: int
+
+    @property
+    def pending(self) -> int:
+        """Jobs submitted and not yet returned."""
+        ...
+
+    @property
+    def wanted(self) -> int:
+        """Jobs that can be submitted without waiting."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Take a job."""
+        ...
+
+    def next(self) -> Outcome:
+        """Wait for any job to end and return its outcome."""
+        ...
+
+    def close(self) -> None:
+        """Release workers and memory."""
+        ...
+
+
+def fitting_workers(model_bytes: int) -> int:
+    """Return how many workers this machine holds: one per core, as far as memory reaches.
+
+    Args:
+        model_bytes: Size of the model's weights.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    by_memory = int(psutil.virtual_memory().available // (_PROCESS_BYTES + 2 * model_bytes))
+    return max(1, min(cores, by_memory))
+
+
+def open_pool(
+    source: ExampleSource,
+    tables: TableSet,
+    workers: int | Literal["auto"],
+    ray_address: str | None,
+) -> Pool:
+    """Start the pool that the options ask for.
+
+    ``auto`` takes Ray as soon as more than one worker fits the machine.
+
+    Raises:
+        ConfigError: The number of workers is not positive.
+        WorkerError: Ray cannot be reached or started.
+    """
+    if isinstance(workers, int) and workers < 1:
+        raise ConfigError(f"--workers must be at least 1, not {workers}.")
+    model_bytes = sum(p.numel() * p.element_size() for p in source.model.parameters())
+    count = fitting_workers(model_bytes) if workers == "auto" else workers
+    if count == 1 and ray_address is None:
+        return cast(Pool, POOLS.get("local")(source, tables))
+    return cast(Pool, POOLS.get("ray")(source, tables, count, ray_address))

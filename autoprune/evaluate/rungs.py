@@ -1,0 +1,62 @@
+"""Rungs: score on a few examples first, go on only while the policy can still reach the front.
+
+All policies see the examples in one fixed order, so that two of them can be compared pair by pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprune.evaluate.quality import Floats
+
+_SIZES = (64, 256)
+_Z95 = 1.959964
+_LATENCY_SLACK = 1.02  # predicted against measured latency: a tie within 2 % stops nobody
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A finished policy that others are compared with.
+
+    Attributes:
+        latency_ms: Its measured latency.
+        kl: Its KL to dense per example, shape (n,), in the fixed order.
+    """
+
+    latency_ms: float
+    kl: Floats
+
+
+def rung_sizes(n_examples: int) -> tuple[int, ...]:
+    """Return how many examples each rung has seen in total; the last is all of them."""
+    return (*(size for size in _SIZES if size * 2 <= n_examples), n_examples)
+
+
+def next_rung(done: int, n_examples: int) -> int | None:
+    """Return the size of the rung after ``done`` examples, or None when all were seen."""
+    return next((size for size in rung_sizes(n_examples) if size > done), None)
+
+
+def is_beaten(kl: Floats, predicted_ms: float, rivals: Iterable[Rival]) -> bool:
+    """Say whether a finished, no slower policy is better beyond doubt on the same examples.
+
+    Args:
+        kl: KL to dense per example so far, shape (m,).
+        predicted_ms: The policy's predicted latency.
+        rivals: Finished policies, scored on at least the same m examples.
+
+    Returns:
+        True if for some rival of no higher latency the paired 95 % interval of the mean KL
+        difference lies above zero.
+    """
+    for rival in rivals:
+        if rival.latency_ms > predicted_ms * _LATENCY_SLACK:
+            continue
+        difference = kl - rival.kl[: len(kl)]
+        spread = float(np.std(difference, ddof=1)) / np.sqrt(len(difference)) if len(difference) > 1 else np.inf
+        if float(np.mean(difference)) - _Z95 * spread > 0:
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""The front: which policies are worth having. Pure functions on numbers."""

@@ -1,0 +1,1 @@
+"""What a policy costs on this machine: paired timing, the probe, the cost table, resources."""

@@ -1,0 +1,231 @@
+"""``CostTable``: what any policy will take on this machine, from a few measured points. It steers; it never reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from autoprune.errors import MeasurementError
+from autoprune.latency.stats import row_statistic
+from autoprune.policy import PruningPolicy, Stage
+
+Points = tuple[tuple[int, float], ...]
+"""(tokens, ms), tokens ascending."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A cost that grows with the tokens: ``base_ms + per_token_ms * tokens``, never under zero."""
+
+    base_ms: float
+    per_token_ms: float = 0.0
+
+    def at(self, tokens: float) -> float:
+        """Return the cost in milliseconds."""
+        return max(0.0, self.base_ms + self.per_token_ms * tokens)
+
+    @classmethod
+    def through(cls, points: Iterable[tuple[float, float]]) -> Line:
+        """Return the least-squares line through (tokens, ms), flat if they have one token count or it falls."""
+        tokens, ms = (np.asarray(side, dtype=np.float64) for side in zip(*points))
+        if np.ptp(tokens) == 0:
+            return cls(float(ms.mean()))
+        slope, base = (float(v) for v in np.polyfit(tokens, ms, 1))
+        return cls(base, slope) if slope >= 0 else cls(float(ms.mean()))
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Latency of a model on one workload, by layer and token count, in milliseconds per forward.
+
+    Between measured points costs are interpolated linearly; above the last one the last slope goes
+    on; below the first one the first value holds (there latency is flat).
+
+    Attributes:
+        tokens: Measured token counts per row, ascending, at least one.
+        layers_ms: One row per layer, one entry per token count.
+        around_ms: Embedding, head and what else is outside the layers, per token count.
+        first_token: (tokens, ms) of the last layer when it computes the first token alone; empty: not possible.
+        scorers: Cost of scoring and selecting, by ``name@input`` or ``name@layer``, against the tokens scored.
+        reducers: Cost beyond ``drop``, by name.
+        attention_share: Share of a layer's time spent before ``after_attention`` stages act.
+        factors: Measured over predicted by method, from ``recalibrate``.
+    """
+
+    tokens: tuple[int, ...]
+    layers_ms: tuple[tuple[float, ...], ...]
+    around_ms: tuple[float, ...]
+    first_token: Points = ()
+    scorers: Mapping[str, Line] = field(default_factory=dict)
+    reducers: Mapping[str, Line] = field(default_factory=dict)
+    attention_share: float = 0.4
+    factors: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.tokens or list(self.tokens) != sorted(set(self.tokens)):
+            raise MeasurementError("A cost table needs ascending token counts.")
+        if any(len(row) != len(self.tokens) for row in (*self.layers_ms, self.around_ms)):
+            raise MeasurementError("A cost table needs one value per token count in each row.")
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the model."""
+        return len(self.layers_ms)
+
+    def layer(self, index: int, tokens: float) -> float:
+        """Return the time of one layer on ``tokens`` per row, in milliseconds."""
+        return _interpolate(self.tokens, self.layers_ms[index], tokens)
+
+    def around(self, tokens: float) -> float:
+        """Return the time outside the layers when ``tokens`` per row are embedded, in milliseconds."""
+        return _interpolate(self.tokens, self.around_ms, tokens)
+
+    def dense(self, n_tokens: int) -> float:
+        """Return the time of the model without a policy, in milliseconds."""
+        return self.around(n_tokens) + sum(self.layer(index, n_tokens) for index in range(self.n_layers))
+
+    def predict(
+        self, policy: PruningPolicy, n_tokens: int, n_protected: int, counts: Sequence[float] | None = None
+    ) -> float:
+        """Return the predicted latency of a policy in milliseconds.
+
+        Args:
+            policy: The policy. Scorers that were not measured cost what the dearest measured one does.
+            n_tokens: Tokens per row of the input.
+            n_protected: How many of them never leave.
+            counts: Tokens left after each stage, for ``threshold`` and ``mass`` stages whose counts
+                depend on the scores; None takes ``policy.stage_counts``, where they keep all.
+        """
+        after = list(policy.stage_counts(n_tokens, n_protected) if counts is None else counts)
+        total = self._ideal(policy, n_tokens, after) + self._overhead(policy, n_tokens, after)
+        return total * self._factor(method_of(policy))
+
+    def ideal(self, policy: PruningPolicy, n_tokens: int, n_protected: int) -> float:
+        """Return the ideal latency: dense parts at the token counts the policy leaves, nothing for scoring."""
+        return self._ideal(policy, n_tokens, list(policy.stage_counts(n_tokens, n_protected)))
+
+    def predict_ratio(self, policy: PruningPolicy, n_tokens: int, n_protected: int) -> float:
+        """Return predicted latency over that of dense."""
+        return self.predict(policy, n_tokens, n_protected) / self.dense(n_tokens)
+
+    def predict_statistic(
+        self, policy: PruningPolicy, lengths: Sequence[int], n_protected: int, statistic: str = "p50"
+    ) -> float:
+        """Return the predicted statistic over a workload's lengths, in milliseconds."""
+        known = {length: self.predict(policy, length, n_protected) for length in set(lengths)}
+        each = np.asarray([[known[length] for length in lengths]], dtype=np.float64)
+        return float(row_statistic(each, statistic)[0])
+
+    def recalibrate(self, pairs: Iterable[tuple[PruningPolicy, int, int, float]]) -> CostTable:
+        """Return a table corrected by measured policies: one factor per method.
+
+        A method's factor is the geometric mean of measured / predicted of its policies and one
+        imagined policy that the table predicted rightly, so that a single noisy pair cannot bend it far.
+
+        Args:
+            pairs: (policy, tokens per row, protected tokens, measured milliseconds).
+        """
+        plain = replace(self, factors={})
+        logs: dict[str, list[float]] = {}
+        for policy, n_tokens, n_protected, measured in pairs:
+            logs.setdefault(method_of(policy), []).append(
+                math.log(measured / plain.predict(policy, n_tokens, n_protected))
+            )
+        return replace(self, factors={name: math.exp(sum(found) / (len(found) + 1)) for name, found in logs.items()})
+
+    def with_costs(self, scorers: Mapping[str, Line], reducers: Mapping[str, Line]) -> CostTable:
+        """Return a table that knows the costs of more scorers and reducers."""
+        return replace(self, scorers={**self.scorers, **scorers}, reducers={**self.reducers, **reducers})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the table as JSON types; ``from_dict`` gives it back."""
+        return {
+            **asdict(replace(self, scorers={}, reducers={}, factors={})),
+            "scorers": {name: asdict(line) for name, line in self.scorers.items()},
+            "reducers": {name: asdict(line) for name, line in self.reducers.items()},
+            "factors": dict(self.factors),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CostTable:
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            MeasurementError: Fields are unknown or missing.
+        """
+        unknown = sorted(set(data) - {f.name for f in fields(cls)})
+        if unknown or not {"tokens", "layers_ms", "around_ms"} <= set(data):
+            raise MeasurementError(f"This is no cost table: unknown fields {unknown or 'none'}.")
+        lines = {
+            name: {key: Line(**line) for key, line in data.get(name, {}).items()} for name in ("scorers", "reducers")
+        }
+        return cls(
+            tokens=tuple(data["tokens"]),
+            layers_ms=tuple(tuple(row) for row in data["layers_ms"]),
+            around_ms=tuple(data["around_ms"]),
+            first_token=tuple((int(n), float(ms)) for n, ms in data.get("first_token", ())),
+            attention_share=float(data.get("attention_share", 0.4)),
+            factors=dict(data.get("factors", {})),
+            **lines,
+        )
+
+    def _ideal(self, policy: PruningPolicy, n_tokens: int, after: list[float]) -> float:
+        embedded, entering, saved = float(n_tokens), [float(n_tokens)] * self.n_layers, 0.0
+        before = float(n_tokens)
+        for stage, count in zip(policy.stages, after, strict=True):
+            place, inside = stage.depth
+            if place < 0:
+                embedded = count
+            elif inside and place < self.n_layers:
+                saved += (1 - self.attention_share) * (self.layer(place, before) - self.layer(place, count))
+            for layer in range(max(0, place + inside), self.n_layers):
+                entering[layer] = count
+            before = count
+        layers = [self.layer(index, count) for index, count in enumerate(entering)]
+        if policy.last_layer == "first_token" and self.first_token:
+            tokens, values = [n for n, _ in self.first_token], [ms for _, ms in self.first_token]
+            layers[-1] = _interpolate(tokens, values, entering[-1])
+        return self.around(embedded) + sum(layers) - saved
+
+    def _overhead(self, policy: PruningPolicy, n_tokens: int, after: list[float]) -> float:
+        total, before = 0.0, float(n_tokens)
+        for stage, count in zip(policy.stages, after, strict=True):
+            if stage.keep != 1.0:
+                reducer = self.reducers.get(stage.reduce)
+                total += self._scorer(stage).at(before) + (reducer.at(before) if reducer else 0.0)
+            before = count
+        return total
+
+    def _scorer(self, stage: Stage) -> Line:
+        place = "input" if stage.layer == "input" else "layer"
+        for key in (f"{stage.scorer}@{place}", f"{stage.scorer}@input", f"{stage.scorer}@layer"):
+            if key in self.scorers:
+                return self.scorers[key]
+        return max(self.scorers.values(), key=lambda line: line.at(self.tokens[-1]), default=Line(0.0))
+
+    def _factor(self, method: str) -> float:
+        if method in self.factors or not self.factors:
+            return self.factors.get(method, 1.0)
+        # An unseen mixture: between the factors of methods that share a part with it.
+        parts = set(method.split("+"))
+        near = [math.log(factor) for name, factor in self.factors.items() if parts & set(name.split("+"))]
+        return math.exp(sum(near) / len(near)) if near else 1.0
+
+
+def method_of(policy: PruningPolicy) -> str:
+    """Return the name of a policy's method for calibration: its scorers, and ``first_token``, sorted and joined."""
+    parts = {stage.scorer for stage in policy.stages}
+    if policy.last_layer == "first_token":
+        parts.add("first_token")
+    return "+".join(sorted(parts)) or "dense"
+
+
+def _interpolate(tokens: Sequence[int], values: Sequence[float], at: float) -> float:
+    if at > tokens[-1] and len(tokens) > 1:
+        slope = (values[-1] - values[-2]) / (tokens[-1] - tokens[-2])
+        return max(values[-1], values[-1] + slope * (at - tokens[-1]))
+    return float(np.interp(at, tokens, values))

@@ -1,0 +1,111 @@
+"""One timing at a time on a machine, whoever runs it and in whichever process."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from autoprune.errors import MeasurementError
+
+_PATIENCE_S = 1.0
+_FOLDER = "autoprune-timing"
+
+
+@contextlib.contextmanager
+def timing_lock(
+    timeout_s: float = 1800.0,
+    progress: Callable[[str], None] | None = None,
+    folder: Path | None = None,
+) -> Iterator[float]:
+    """Hold the machine's timing lock; yields the seconds that were waited for it.
+
+    The lock is a file lock of the operating system, so it ends with the process that holds it. Its
+    name holds the boot id: containers and Ray nodes that share a host and ``/tmp`` share the lock. A
+    thread that holds the lock may take it again.
+
+    Args:
+        timeout_s: How long to wait for others.
+        progress: Is told once in words when others are timing.
+        folder: Where the lock file lies; None takes one for the whole machine.
+
+    Raises:
+        MeasurementError: Others held the lock for longer than ``timeout_s``, or the file cannot be opened.
+    """
+    lock = _open(lock_path(folder))
+    began = time.monotonic()
+    try:
+        _acquire(lock, timeout_s, progress)
+    except Timeout:
+        raise MeasurementError(
+            f"Other autoprune processes were timing on this machine for {timeout_s:.0f} seconds.",
+            "Wait until they are done, or stop them.",
+        ) from None
+    except OSError as error:
+        raise MeasurementError(
+            f"The timing lock {lock.lock_file} cannot be taken: {error.strerror or error}.", "Delete the file."
+        ) from None
+    try:
+        yield time.monotonic() - began
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, timeout_s: float, progress: Callable[[str], None] | None) -> None:
+    patience = min(_PATIENCE_S, timeout_s)
+    try:
+        lock.acquire(timeout=patience, poll_interval=0.02)
+    except Timeout:
+        if timeout_s <= patience:
+            raise
+        if progress:
+            progress("Waiting: another autoprune process is timing on this machine.")
+        lock.acquire(timeout=timeout_s - patience, poll_interval=0.05)
+
+
+def lock_path(folder: Path | None = None) -> Path:
+    """Return the path of the lock file of this boot of this machine."""
+    return (folder or machine_folder()) / f"{boot_id()}.lock"
+
+
+def machine_folder() -> Path:
+    """Return a folder that all users and processes of the machine agree on, whatever ``TMPDIR`` says."""
+    shared = Path("/tmp")  # not tempfile.gettempdir(): it differs between users and jobs
+    base = shared if os.name == "posix" and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    return base / _FOLDER
+
+
+def _open(path: Path) -> FileLock:
+    """Make the lock file, open to all users, if it is not there."""
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.chmod(0o1777)  # as /tmp: everyone may add, nobody may remove another's file
+        # Made here and opened without O_CREAT by filelock: Linux refuses O_CREAT on another user's
+        # file in such a folder (fs.protected_regular).
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+            path.chmod(0o666)  # past the umask
+    except OSError as error:
+        raise MeasurementError(
+            f"The timing lock {path} cannot be made: {error.strerror or error}.", "Make its folder writable."
+        ) from None
+    return FileLock(path, mode=0o666, is_singleton=True)
+
+
+def boot_id() -> str:
+    """Return what names this boot of this machine: equal in all its containers, different after a restart."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        # Boot time is derived from the uptime and may jitter by a second.
+        text = f"{platform.node()}|{round(psutil.boot_time() / 60)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,98 @@
+"""Peak memory of a forward: CUDA's allocator, or the resident-set high-water mark of a fresh process."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from autoprune.latency.fresh import high_water_bytes, reset_high_water, run_fresh
+from autoprune.latency.runners import make_runner, prepare_model
+from autoprune.latency.workload import Workload
+from autoprune.policy import PruningPolicy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def forward_peak_bytes(
+    model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None = None
+) -> int | None:
+    """Return the most memory held while the model runs one input.
+
+    On CUDA: the allocator's peak in this process. On the CPU: the resident-set high-water mark of a
+    fresh process that builds the same architecture with random weights (memory does not depend on
+    them) and runs it; Python and torch themselves are included.
+
+    Args:
+        model: A model class of transformers, without a policy.
+        workload: Dtype, device, batch size and threads are read.
+        tokens: Tokens per row.
+        policy: Attached in the fresh process; its scorers must need no table.
+
+    Returns:
+        Bytes, or None where it cannot be measured: another class of model, or a system without the counter.
+    """
+    if workload.device.startswith("cuda"):
+        return _cuda_peak(model, workload, tokens, policy)
+    kind = type(model)
+    if workload.device != "cpu" or not kind.__module__.startswith("transformers."):
+        return None
+    arguments = {
+        "module": kind.__module__,
+        "name": kind.__name__,
+        "config": {**model.config.to_dict(), "model_type": model.config.model_type},
+        "workload": workload.to_dict(),
+        "tokens": tokens,
+        "policy": policy.to_dict() if policy else None,
+    }
+    value = run_fresh(f"{__name__}:forward_peak", arguments, threads=workload.threads).value
+    return int(value) if value is not None else None
+
+
+def forward_peak(
+    module: str,
+    name: str,
+    config: Mapping[str, Any],
+    workload: Mapping[str, Any],
+    tokens: int,
+    policy: Mapping[str, Any] | None,
+) -> int | None:
+    """Build a model with random weights and return the high-water mark of one forward (runs in the fresh process)."""
+    import importlib
+
+    import torch
+    from transformers import AutoConfig
+
+    wanted = Workload.from_dict(workload)
+    torch.set_num_threads(wanted.threads)
+    settings = dict(config)
+    kind = getattr(importlib.import_module(module), name)
+    model = prepare_model(kind(AutoConfig.for_model(settings.pop("model_type"), **settings)), wanted)
+    gc.collect()
+    reset_high_water()  # without it, the mark includes building the model
+    _run_once(model, wanted, tokens, PruningPolicy.from_dict(policy) if policy else None)
+    return high_water_bytes()
+
+
+def _cuda_peak(model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None) -> int:
+    import torch
+
+    torch.cuda.reset_peak_memory_stats(workload.device)
+    _run_once(model, workload, tokens, policy)
+    return int(torch.cuda.max_memory_allocated(workload.device))
+
+
+def _run_once(model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None) -> None:
+    import torch
+
+    from autoprune.pruning.attach import attach
+
+    ids = torch.ones((workload.batch_size, tokens), dtype=torch.int64)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    runner = make_runner(model, workload)
+    if policy is None or policy.is_dense:
+        runner(batch)
+        return
+    with attach(model, policy):
+        runner(batch)

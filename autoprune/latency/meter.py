@@ -1,0 +1,292 @@
+"""The meter: dense and policy timed in turn, input by input, until their ratio is known well enough.
+
+Clock, synchronisation and runners are injected; nothing here knows torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from autoprune.errors import ConfigError, MeasurementError
+from autoprune.latency.runners import device_timer, make_runner, prepare_model
+from autoprune.latency.stats import NS_PER_MS, IntArray, check_statistic
+from autoprune.latency.timing import PairedTiming
+
+__all__ = [
+    "Meter",
+    "MeterSettings",
+    "PairedTiming",
+    "Runner",
+    "Timer",
+    "event_timer",
+    "interleave",
+    "make_runner",
+    "prepare_model",
+    "wall_timer",
+]
+
+Runner = Callable[[Any], Any]
+"""One synchronised forward on one input (tensors already on their device)."""
+Timer = Callable[[Runner, Any], int]
+"""Runs a runner on an input and returns how long that took, in nanoseconds."""
+Progress = Callable[[str], None]
+
+_GROWTH = 1.25  # the interval is looked at each time the rounds grew by a quarter: few looks, little bias
+_FEWEST_ROUNDS = 3  # however slow the model is
+
+
+@dataclass(frozen=True)
+class MeterSettings:
+    """How long and how well to measure.
+
+    Attributes:
+        half_width: Wanted half width of the 95 % interval, relative to the ratio (> 0).
+        max_seconds: Time cap, warm-up included; at least three rounds are run whatever it says.
+        min_rounds: Rounds before the interval is looked at (>= 3). Under six the interval is shaky.
+        max_rounds: Rounds after which to stop in any case.
+        max_warmup_rounds: Rounds after which the warm-up ends, stable or not.
+        stable: The warm-up ends when neither side's median moves by more than this share from round to round.
+        max_drift: Drift of dense beyond which the measurement counts as disturbed.
+        seed: Of the random order.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    half_width: float = 0.03
+    max_seconds: float = 20.0
+    min_rounds: int = 8
+    max_rounds: int = 200
+    max_warmup_rounds: int = 10
+    stable: float = 0.05
+    max_drift: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.half_width > 0 and self.max_seconds > 0 and self.stable > 0 and self.max_drift > 0):
+            raise ConfigError("A meter's half_width, max_seconds, stable and max_drift must be over zero.")
+        if self.min_rounds < _FEWEST_ROUNDS or self.max_rounds < self.min_rounds or self.max_warmup_rounds < 1:
+            raise ConfigError("A meter needs 3 <= min_rounds <= max_rounds and at least one warm-up round.")
+
+    def with_(self, **changes: Any) -> MeterSettings:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
+
+
+def wall_timer(
+    clock: Callable[[], int] = time.perf_counter_ns, synchronize: Callable[[], object] | None = None
+) -> Timer:
+    """Return a timer that reads a clock around one forward.
+
+    Args:
+        clock: Monotonic nanoseconds.
+        synchronize: Waits until the device is idle; called before both readings. None: runners do so.
+    """
+
+    def timer(runner: Runner, batch: Any) -> int:
+        if synchronize is None:
+            start = clock()
+            runner(batch)
+            return clock() - start
+        synchronize()
+        start = clock()
+        runner(batch)
+        synchronize()
+        return clock() - start
+
+    return timer
+
+
+def event_timer(new_event: Callable[[], Any], synchronize: Callable[[], object]) -> Timer:
+    """Return a timer that reads device events, so that the host's own delays after the launch do not count.
+
+    Args:
+        new_event: Returns an event with ``record()`` and ``elapsed_time(other) -> ms``, such as
+            ``lambda: torch.cuda.Event(enable_timing=True)``.
+        synchronize: Waits until the device is idle.
+    """
+
+    def timer(runner: Runner, batch: Any) -> int:
+        start, end = new_event(), new_event()
+        synchronize()
+        start.record()
+        runner(batch)
+        end.record()
+        synchronize()
+        return round(float(start.elapsed_time(end)) * NS_PER_MS)
+
+    return timer
+
+
+class Meter:
+    """Times policy and dense in pairs.
+
+    Args:
+        settings: How long and how well.
+        clock: Monotonic nanoseconds; also watches the time cap.
+        synchronize: See ``wall_timer``.
+        timer: Replaces the wall-clock timer, for CUDA events.
+    """
+
+    def __init__(
+        self,
+        settings: MeterSettings | None = None,
+        clock: Callable[[], int] = time.perf_counter_ns,
+        synchronize: Callable[[], object] | None = None,
+        timer: Timer | None = None,
+    ) -> None:
+        self.settings = settings or MeterSettings()
+        self._clock = clock
+        self._timer = timer or wall_timer(clock, synchronize)
+
+    @classmethod
+    def on_device(cls, device: str, settings: MeterSettings | None = None) -> Meter:
+        """Return a meter for a device: CUDA events on CUDA, the wall clock elsewhere."""
+        return cls(settings, timer=device_timer(device))
+
+    def measure(
+        self,
+        dense: Runner,
+        policy: Runner,
+        inputs: Sequence[Any],
+        statistic: str = "p50",
+        progress: Progress | None = None,
+    ) -> PairedTiming:
+        """Time both on every input, round after round, until the interval is narrow or the cap is reached.
+
+        Inputs come in a new random order each round, and for each input chance decides who goes first.
+
+        Args:
+            dense: Runs the model without the policy.
+            policy: Runs the model with it.
+            inputs: The workload's inputs, at least one.
+            statistic: The statistic whose ratio must be known.
+            progress: Is told in words how far the measurement is.
+
+        Raises:
+            MeasurementError: There is no input, or the clock stands still.
+            ConfigError: The statistic is unknown.
+        """
+        check_statistic(statistic)
+        if not inputs:
+            raise MeasurementError("There is no input to time.", "Ask for at least one sequence length.")
+        began, rng = self._clock(), np.random.default_rng(self.settings.seed)
+        with quiet_collector():
+            warmups, stable = self._warm_up((dense, policy), inputs, rng, began)
+            samples: list[IntArray] = []
+            look_at = self.settings.min_rounds
+            while True:
+                samples.append(self._round((dense, policy), inputs, rng))
+                late = self._seconds_since(began) >= self.settings.max_seconds
+                if (late and len(samples) >= _FEWEST_ROUNDS) or len(samples) in (look_at, self.settings.max_rounds):
+                    timing = self._timing(samples, statistic, began, warmups, stable)
+                    look_at = math.ceil(look_at * _GROWTH)
+                    if progress:
+                        progress(f"{len(samples)} rounds, {statistic} ratio ±{timing.relative_half_width():.1%}")
+                    narrow = timing.relative_half_width() <= self.settings.half_width
+                    if late or narrow or len(samples) >= self.settings.max_rounds:
+                        return timing
+
+    def _seconds_since(self, began: int) -> float:
+        return (self._clock() - began) / 1e9
+
+    def _timing(
+        self, samples: list[IntArray], statistic: str, began: int, warmups: int, stable: bool
+    ) -> PairedTiming:
+        both = np.stack(samples)
+        if both.min() <= 0:
+            raise MeasurementError("A forward took no time at all: the clock is too coarse or stands still.")
+        return PairedTiming(
+            dense_ns=both[:, 0],
+            policy_ns=both[:, 1],
+            statistic=statistic,
+            half_width=self.settings.half_width,
+            max_drift=self.settings.max_drift,
+            seconds=self._seconds_since(began),
+            warmup_rounds=warmups,
+            warmed_up=stable,
+        )
+
+    def _round(self, runners: tuple[Runner, Runner], inputs: Sequence[Any], rng: np.random.Generator) -> IntArray:
+        """Time each input once on both sides: int64, shape (2, inputs)."""
+        out = np.empty((2, len(inputs)), dtype=np.int64)
+        first = rng.integers(0, 2, len(inputs))
+        for index in rng.permutation(len(inputs)):
+            for side in (first[index], 1 - first[index]):
+                out[side, index] = self._timer(runners[side], inputs[index])
+        return out
+
+    def _warm_up(
+        self, runners: tuple[Runner, Runner], inputs: Sequence[Any], rng: np.random.Generator, began: int
+    ) -> tuple[int, bool]:
+        """Run rounds until neither side's median moves any more; return how many, and whether that happened.
+
+        At most a third of the time cap is spent on it.
+        """
+        before = np.median(self._round(runners, inputs, rng), axis=1)
+        for rounds in range(2, self.settings.max_warmup_rounds + 1):
+            if self._seconds_since(began) > self.settings.max_seconds / 3:
+                return rounds - 1, False
+            now = np.median(self._round(runners, inputs, rng), axis=1)
+            if np.all(np.abs(now - before) <= self.settings.stable * before):
+                return rounds, True
+            before = now
+        return self.settings.max_warmup_rounds, False
+
+
+def interleave(
+    arms: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    *,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    timer: Timer | None = None,
+    seed: int = 0,
+    warmup: int = 1,
+    max_seconds: float = math.inf,
+) -> dict[str, IntArray]:
+    """Time several things in turn, in a new random order each round, so that they share the machine's moods.
+
+    Args:
+        arms: Name and what to run.
+        rounds: How often each is run (>= 1).
+        clock: Monotonic nanoseconds.
+        timer: Replaces the wall clock, for CUDA events.
+        seed: Of the order.
+        warmup: Rounds that are run before and not counted.
+        max_seconds: Stop after this time; two rounds are run whatever it says.
+
+    Returns:
+        Nanoseconds by name, each of shape (rounds that were run,); entry r of all arms is from round r.
+    """
+    timed, rng, began = timer or wall_timer(clock), np.random.default_rng(seed), clock()
+    names, samples = list(arms), {name: [] for name in arms}  # type: tuple[list[str], dict[str, list[int]]]
+    with quiet_collector():
+        for number in range(warmup + rounds):
+            if number >= warmup + 2 and (clock() - began) / 1e9 > max_seconds:
+                break
+            for index in rng.permutation(len(names)):
+                name = names[index]
+                took = timed(lambda _, run=arms[name]: run(), None)  # type: ignore[misc]
+                if number >= warmup:
+                    samples[name].append(took)
+    return {name: np.asarray(taken, dtype=np.int64) for name, taken in samples.items()}
+
+
+@contextlib.contextmanager
+def quiet_collector() -> Iterator[None]:
+    """Keep Python's garbage collector from running inside a sample."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,165 @@
+"""What each scorer and reducer costs by itself: one small policy each, against dense in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autoprune._registry import SCORERS
+from autoprune.errors import AutopruneError
+from autoprune.latency.cost_table import CostTable, Line
+from autoprune.latency.meter import interleave
+from autoprune.latency.runners import device_timer, make_runner, n_tokens, shorten
+from autoprune.policy import PruningPolicy, Stage
+from autoprune.pruning.attach import attach
+from autoprune.pruning.tables import TableSet
+from autoprune.pruning.twin import twin
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from autoprune.latency.workload import Workload
+
+_KEEP = 0.5
+Place = str  # "input" or "layer"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What overheads are measured on.
+
+    Attributes:
+        model: Prepared, without a policy.
+        workload: Device and runtime are read.
+        batch: The workload's longest input.
+        tokenizer: Names the special tokens; may be None.
+        n_protected: Tokens of it that never leave.
+        middle: Layer before which in-layer stages are tried (>= 1).
+    """
+
+    model: PreTrainedModel
+    workload: Workload
+    batch: Mapping[str, Tensor]
+    tokenizer: Any
+    n_protected: int
+    middle: int
+
+    def attached(
+        self, stack: ExitStack, policy: PruningPolicy, tables: TableSet | None = None
+    ) -> Callable[[Mapping[str, Tensor]], Any]:
+        """Return a runner of a twin with the policy attached until ``stack`` closes."""
+        pruned = twin(self.model)
+        stack.enter_context(attach(pruned, policy, tokenizer=self.tokenizer, tables=tables))
+        return make_runner(pruned, self.workload)
+
+
+def stand_in_tables(bench: Bench, scorer: str) -> tuple[dict[str, Any], TableSet | None]:
+    """Return parameters and a random table for a scorer that needs a learned one: it costs what the true one does."""
+    columns: tuple[str, ...] = getattr(SCORERS.get(scorer), "table_columns", ())
+    if not columns:
+        return {}, None
+    import torch
+
+    tables = TableSet()
+    size = int(bench.model.config.vocab_size)
+    generator = torch.Generator().manual_seed(0)
+    return {"table": tables.add({name: torch.rand(size, generator=generator) for name in columns})}, tables
+
+
+def measure_overheads(
+    bench: Bench, table: CostTable, scorers: Iterable[str], reducers: Iterable[str], rounds: int, max_seconds: float
+) -> tuple[CostTable, list[str]]:
+    """Return the table with the costs of the scorers and reducers named, and what could not be measured.
+
+    A scorer is run where it can stand (at the input, before the middle layer) with keep 0.5 and
+    ``drop``, on the full length and on a quarter. What the forward takes beyond the table's ideal
+    is the scorer's, selection included. A reducer is charged what it takes beyond ``drop`` with the
+    same scorer.
+
+    Args:
+        bench: What to measure on.
+        table: Knows the layers.
+        scorers: Names.
+        reducers: Names; ``drop`` costs nothing beyond itself.
+        rounds: How often each is timed.
+        max_seconds: Cap on all of it.
+    """
+    candidates: dict[str, tuple[PruningPolicy, TableSet | None]] = {}
+    for scorer in scorers:
+        params, tables = stand_in_tables(bench, scorer)
+        for place, layer in (("input", "input"), ("layer", bench.middle)):
+            stage = Stage(layer, scorer, keep=_KEEP, params=params)  # type: ignore[arg-type]
+            candidates[f"{scorer}@{place}"] = (PruningPolicy((stage,)), tables)
+    base = _reducer_base()
+    for reducer in {*reducers, "drop"}:
+        stage = Stage(bench.middle, base, keep=_KEEP, reduce=reducer)
+        candidates[f"reduce:{reducer}"] = (PruningPolicy((stage,)), None)
+    costs, notes = _time_candidates(bench, table, candidates, rounds, max_seconds)
+    drop = dict(costs.get("reduce:drop", []))
+    extra = {
+        name.removeprefix("reduce:"): Line.through((n, ms - drop.get(n, 0.0)) for n, ms in points)
+        for name, points in costs.items()
+        if name.startswith("reduce:") and name != "reduce:drop"
+    }
+    lines = {name: Line.through(points) for name, points in costs.items() if not name.startswith("reduce:")}
+    return table.with_costs(lines, {"drop": Line(0.0), **extra}), notes
+
+
+def _reducer_base() -> str:
+    """Return the scorer under which reducers are compared: ``random`` asks for nothing and spreads what it drops."""
+    return "random" if "random" in SCORERS else SCORERS.names()[0]
+
+
+def _time_candidates(
+    bench: Bench,
+    table: CostTable,
+    candidates: Mapping[str, tuple[PruningPolicy, TableSet | None]],
+    rounds: int,
+    max_seconds: float,
+) -> tuple[dict[str, list[tuple[float, float]]], list[str]]:
+    """Return (tokens, overhead ms) by candidate, and who could not be attached anywhere."""
+    full = n_tokens(bench.batch)
+    lengths = sorted({full, max(8, full // 4)} & set(range(1, full + 1)))
+    inputs = {n: shorten(bench.batch, n) for n in lengths}
+    dense = make_runner(bench.model, bench.workload)
+    arms: dict[str, Callable[[], Any]] = {f"dense/{n}": _call(dense, inputs[n]) for n in lengths}
+    refused: dict[str, str] = {}
+    with ExitStack() as stack:
+        for name, (policy, tables) in candidates.items():
+            try:
+                runner = bench.attached(stack, policy, tables)
+            except AutopruneError as error:
+                refused[name] = error.message
+                continue
+            arms |= {f"{name}/{n}": _call(runner, inputs[n]) for n in lengths}
+        timer = device_timer(bench.workload.device)
+        samples = interleave(arms, rounds, timer=timer, max_seconds=max_seconds)
+    costs: dict[str, list[tuple[float, float]]] = {}
+    for name in candidates.keys() - refused.keys():
+        policy = candidates[name][0]
+        for n in lengths:
+            share = float(np.median(samples[f"{name}/{n}"] / samples[f"dense/{n}"]))
+            over = share * table.dense(n) - table.ideal(policy, n, min(n, bench.n_protected))
+            costs.setdefault(name, []).append((n, max(0.0, over)))
+    return costs, _refusals(candidates, refused)
+
+
+def _refusals(candidates: Iterable[str], refused: Mapping[str, str]) -> list[str]:
+    """Say who was refused at every place; a scorer that stands at one place is not missing."""
+    fits = {name.split("@")[0] for name in candidates if name not in refused}
+    return sorted(
+        {
+            f"{name.split('@')[0]}: its cost was not measured ({why})"
+            for name, why in refused.items()
+            if name.split("@")[0] not in fits
+        }
+    )
+
+
+def _call(runner: Callable[[Any], Any], batch: Any) -> Callable[[], Any]:
+    return lambda: runner(batch)

@@ -1,0 +1,369 @@
+"""The probe: within seconds, what this machine makes of fewer tokens, and how low latency can go."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autoprune._registry import REDUCERS, SCORERS
+from autoprune.errors import AutopruneError, MeasurementError
+from autoprune.latency.consumption import flops, model_bytes
+from autoprune.latency.cost_table import CostTable, Points
+from autoprune.latency.exclusive import timing_lock
+from autoprune.latency.machine import machine_warnings
+from autoprune.latency.memory import forward_peak_bytes
+from autoprune.latency.meter import Meter, MeterSettings, PairedTiming, interleave
+from autoprune.latency.overheads import Bench, measure_overheads
+from autoprune.latency.runners import device_timer, make_runner, n_tokens, shorten
+from autoprune.latency.stats import NS_PER_MS, LatencyStats
+from autoprune.latency.sweep import (
+    LayerClock,
+    SweepPoint,
+    flat_regions,
+    layer_arms,
+    split_layers,
+    staircase,
+    sweep_points,
+)
+from autoprune.latency.threads import pin_threads
+from autoprune.policy import PruningPolicy, Stage
+from autoprune.pruning.families import Family, family_of
+from autoprune.pruning.protect import protected_count
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from autoprune.latency.workload import Workload
+
+_PASSES = 20  # dense forwards' worth that a point may take
+_SWEEP_ROUNDS = 10
+_OVERHEAD_ROUNDS = 8
+_FIRST_TOKEN_POINTS = 4
+_SCHEMA = 1
+_TINY = 1e-9  # a keep that leaves the protected tokens alone
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What the probe found. Latencies are in milliseconds.
+
+    Attributes:
+        dense: Statistics of dense over the workload's inputs.
+        dense_timing: Raw samples of dense and of the floor policy, in pairs.
+        sweep: Dense on fewer and fewer tokens of the longest input.
+        floor_policy: The strongest useful policy: everything but the protected tokens leaves as early
+            as the family allows (at the input wherever ids exist), scored by a scorer that costs next
+            to nothing, the last layer computing the first token alone where that is exact.
+        floor_ms: Its measured latency, as ratio times dense, in the statistic asked for: the floor.
+            No policy of this model can be faster on this workload; a budget under it cannot be met.
+        floor_ratio: Measured latency of the floor policy over that of dense.
+        floor_ratio_ci: Its 95 % interval.
+        cost_table: Predicts the latency of any policy.
+        scorer_ms: What each scorer costs at full length, by ``name@input`` or ``name@layer``.
+        notes: Flat regions, disturbances and what could not be measured, in words.
+        seconds: What the probe took.
+        end_to_end_ms: Median of tokenising and running one input, or None if not asked for.
+        memory_peak: Bytes, or None: what a fresh process holds at most while it runs the model.
+        model_bytes: Bytes of weights and buffers.
+        dense_flops: Floating-point operations of dense on the longest input, or None if not countable.
+        statistic: The statistic of the floor.
+    """
+
+    dense: LatencyStats
+    dense_timing: PairedTiming
+    sweep: list[SweepPoint]
+    floor_policy: PruningPolicy
+    floor_ms: float
+    floor_ratio: float
+    floor_ratio_ci: tuple[float, float]
+    cost_table: CostTable
+    scorer_ms: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    end_to_end_ms: float | None = None
+    memory_peak: int | None = None
+    model_bytes: int = 0
+    dense_flops: int | None = None
+    statistic: str = "p50"
+
+    def lines(self) -> list[str]:
+        """Return the findings in lines for people."""
+        low, high = self.floor_ratio_ci
+        out = [f"dense      {self.dense.p50:.1f} ms p50, {self.dense.p95:.1f} p95, {self.dense.mean:.1f} mean"]
+        if self.end_to_end_ms is not None:
+            out.append(f"end to end {self.end_to_end_ms:.1f} ms with tokenisation")
+        out += [f"{p.tokens:>5} tokens {p.ms:8.2f} ms  {p.ratio:6.1%} of dense" for p in reversed(self.sweep)]
+        out.append(
+            f"floor      {self.floor_ms:.1f} ms {self.statistic} ({self.floor_ratio:.1%} of dense, "
+            f"95 % {low:.1%} to {high:.1%}): {self.floor_policy.describe()}"
+        )
+        if self.scorer_ms:
+            costs = sorted(self.scorer_ms.items(), key=lambda item: item[1])
+            out.append("scoring    " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in costs))
+        if self.memory_peak is not None:
+            out.append(f"memory     {self.memory_peak / 2**20:.0f} MiB at most, weights {self.model_bytes / 2**20:.0f}")
+        return out + [f"note       {note}" for note in self.notes]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types, raw samples in base64; ``from_dict`` gives it back."""
+        return {
+            "schema": _SCHEMA,
+            "dense": self.dense.to_dict(),
+            "dense_timing": base64.b64encode(self.dense_timing.to_bytes()).decode(),
+            "sweep": [point.to_dict() for point in self.sweep],
+            "floor_policy": self.floor_policy.to_dict(),
+            "floor_ms": self.floor_ms,
+            "floor_ratio": self.floor_ratio,
+            "floor_ratio_ci": list(self.floor_ratio_ci),
+            "cost_table": self.cost_table.to_dict(),
+            "scorer_ms": dict(self.scorer_ms),
+            "notes": list(self.notes),
+            "seconds": self.seconds,
+            "end_to_end_ms": self.end_to_end_ms,
+            "memory_peak": self.memory_peak,
+            "model_bytes": self.model_bytes,
+            "dense_flops": self.dense_flops,
+            "statistic": self.statistic,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ProbeResult:
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            MeasurementError: Another version of autoprune wrote it.
+        """
+        if data.get("schema") != _SCHEMA:
+            raise MeasurementError("The stored probe has another format.", "Probe again.")
+        return cls(
+            **{
+                **{name: value for name, value in data.items() if name != "schema"},
+                "dense": LatencyStats.from_dict(data["dense"]),
+                "dense_timing": PairedTiming.from_bytes(base64.b64decode(data["dense_timing"])),
+                "sweep": [SweepPoint.from_dict(point) for point in data["sweep"]],
+                "floor_policy": PruningPolicy.from_dict(data["floor_policy"]),
+                "floor_ratio_ci": tuple(data["floor_ratio_ci"]),
+                "cost_table": CostTable.from_dict(data["cost_table"]),
+            }
+        )
+
+
+def probe(
+    model: PreTrainedModel,
+    inputs: Sequence[Mapping[str, Tensor]],
+    workload: Workload,
+    *,
+    statistic: str = "p50",
+    progress: Callable[[str], None] | None = None,
+    tokenizer: Any = None,
+    scorers: Iterable[str] | None = None,
+    reducers: Iterable[str] | None = None,
+    tokens: Sequence[int] | None = None,
+    tokenize: Callable[[int], Mapping[str, Tensor]] | None = None,
+    memory: bool = False,
+) -> ProbeResult:
+    """Measure what a search needs to know before it starts, alone on the machine.
+
+    No point takes more than 20 dense forwards' worth.
+
+    Args:
+        model: Prepared by ``prepare_model``, without a policy.
+        inputs: The workload's inputs, one per length.
+        workload: What is timed.
+        statistic: The budget's statistic: the floor is given in it.
+        progress: Is told in words what happens.
+        tokenizer: Names the special tokens; None: see ``attach``.
+        scorers: Whose cost to measure; None takes all that are registered, () none.
+        reducers: Likewise.
+        tokens: Points of the sweep; None takes a ladder up to the longest input.
+        tokenize: Turns input number i from text into tensors, for the end-to-end figure.
+        memory: Whether to measure peak memory in a fresh process (some seconds more).
+
+    Raises:
+        UnsupportedModelError: The family is not in the table.
+        MeasurementError: Others kept timing on this machine, or there is no input.
+    """
+    if not inputs:
+        raise MeasurementError("There is no input to probe with.", "Ask for at least one sequence length.")
+    say = progress or (lambda _: None)
+    began, family = time.monotonic(), family_of(model)
+    with timing_lock(progress=progress):
+        notes = machine_warnings(threads=workload.threads)
+        with pin_threads(workload.threads):
+            prober = _Prober(model, inputs, workload, statistic, tokenizer, family)
+            say("dense and the floor")
+            floor_policy, timing = prober.floor()
+            say("latency against tokens")
+            table, points = prober.sweep(tokens)
+            say("what scoring costs")
+            table, missing = prober.overheads(table, scorers, reducers)
+            end_to_end = prober.end_to_end(tokenize) if tokenize else None
+        if memory:
+            say("peak memory in a fresh process")
+        peak = forward_peak_bytes(model, workload, n_tokens(prober.longest)) if memory else None
+    dense, ratio = timing.stats("dense"), timing.ratio(statistic)
+    if timing.drifted:
+        notes.append(f"disturbed: {timing.noise_cause}")
+    return ProbeResult(
+        dense=dense,
+        dense_timing=timing,
+        sweep=points,
+        floor_policy=floor_policy,
+        floor_ms=ratio * dense.get(statistic),
+        floor_ratio=ratio,
+        floor_ratio_ci=timing.interval(statistic),
+        cost_table=table,
+        scorer_ms={name: line.at(n_tokens(prober.longest)) for name, line in table.scorers.items()},
+        notes=notes + flat_regions(points) + missing,
+        seconds=time.monotonic() - began,
+        end_to_end_ms=end_to_end,
+        memory_peak=peak,
+        model_bytes=model_bytes(model),
+        dense_flops=flops(model, prober.longest),
+        statistic=statistic,
+    )
+
+
+class _Prober:
+    """The steps of ``probe`` on one model."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        inputs: Sequence[Mapping[str, Tensor]],
+        workload: Workload,
+        statistic: str,
+        tokenizer: Any,
+        family: Family,
+    ) -> None:
+        self.model, self.inputs, self.workload = model, list(inputs), workload
+        self.statistic, self.family = statistic, family
+        self.longest = max(inputs, key=n_tokens)
+        self.n_protected = _protected(self.longest, tokenizer)
+        self.dense = make_runner(model, workload)
+        middle = max(1, family.n_layers(model) // 2)
+        self.bench = Bench(model, workload, self.longest, tokenizer, self.n_protected, middle)
+        self._timer = device_timer(workload.device)
+
+    def floor(self) -> tuple[PruningPolicy, PairedTiming]:
+        """Time dense and the strongest policy that fits the model, in pairs, on all inputs."""
+        rounds = max(3, -(-_PASSES // len(self.inputs)))
+        settings = MeterSettings(min_rounds=rounds, max_rounds=rounds, max_warmup_rounds=3, max_seconds=60.0)
+        refusals = []
+        for policy in _strongest_policies(self.family, n_tokens(self.longest)):
+            with ExitStack() as stack:
+                try:
+                    runner = self.bench.attached(stack, policy)
+                except AutopruneError as error:
+                    refusals.append(error)
+                    continue
+                meter = Meter(settings, timer=self._timer)
+                return policy, meter.measure(self.dense, runner, self.inputs, self.statistic)
+        raise refusals[-1]
+
+    def sweep(self, tokens: Sequence[int] | None) -> tuple[CostTable, list[SweepPoint]]:
+        """Time dense at the points, layer by layer, and the last layer's shortcut where it exists."""
+        longest = n_tokens(self.longest)
+        wanted = tokens or sweep_points(longest, max(1, self.n_protected))
+        points = sorted({longest, *(n for n in wanted if 1 <= n <= longest)})
+        batches = {n: shorten(self.longest, n) for n in points}
+        clock = LayerClock(self.model, self.family.layers(self.model), _marker(self.workload.device))
+        forwards = {n: _call(self.dense, batches[n]) for n in points}
+        with ExitStack() as stack:
+            short = {f"first/{n}": _call(run, batches[n]) for n, run in self._shortcut(stack, points)}
+            arms, marks = stack.enter_context(layer_arms(clock, forwards))
+            samples = interleave({**arms, **short}, _SWEEP_ROUNDS, timer=self._timer)
+        totals = {n: samples[str(n)] for n in points}
+        parts = [split_layers(marks[n][-len(totals[n]) :], float(np.median(totals[n])) / NS_PER_MS) for n in points]
+        table = CostTable(
+            tokens=tuple(points),
+            layers_ms=tuple(tuple(float(v) for v in row) for row in np.stack([layers for layers, _ in parts], axis=1)),
+            around_ms=tuple(around for _, around in parts),
+            attention_share=_attention_share(self.model, longest),
+        )
+        first: Points = tuple(
+            (n, max(0.0, table.layer(-1, n) + float(np.median(samples[f"first/{n}"] - totals[n])) / NS_PER_MS))
+            for n in points
+            if f"first/{n}" in short
+        )
+        return CostTable(**{**table.__dict__, "first_token": first}), staircase(totals)
+
+    def _shortcut(self, stack: ExitStack, points: Sequence[int]) -> list[tuple[int, Callable[[Any], Any]]]:
+        """Return (tokens, runner) where the last layer computes the first token alone; none if that is not exact."""
+        try:
+            runner = self.bench.attached(stack, PruningPolicy(last_layer="first_token"))
+        except AutopruneError:
+            return []
+        places = np.linspace(0, len(points) - 1, min(_FIRST_TOKEN_POINTS, len(points)))
+        return [(points[round(float(place))], runner) for place in places]
+
+    def overheads(
+        self, table: CostTable, scorers: Iterable[str] | None, reducers: Iterable[str] | None
+    ) -> tuple[CostTable, list[str]]:
+        """Time the scorers and reducers; see ``measure_overheads``."""
+        chosen = SCORERS.names() if scorers is None else list(scorers)
+        others = REDUCERS.names() if reducers is None else list(reducers)
+        if not chosen and not others:
+            return table, []
+        seconds = _PASSES * (2 * len(chosen) + len(others) + 1) * table.dense(n_tokens(self.longest)) / 1e3
+        return measure_overheads(self.bench, table, chosen, others, _OVERHEAD_ROUNDS, max(1.0, seconds))
+
+    def end_to_end(self, tokenize: Callable[[int], Mapping[str, Tensor]]) -> float:
+        """Return the median of tokenising and running one input, in milliseconds."""
+        arms = {str(i): _call(lambda index: self.dense(tokenize(index)), i) for i in range(len(self.inputs))}
+        samples = interleave(arms, max(2, _PASSES // len(arms)))
+        return float(np.median(np.concatenate(list(samples.values())))) / NS_PER_MS
+
+
+def _strongest_policies(family: Family, length: int) -> list[PruningPolicy]:
+    """Return the candidates for the floor, the strongest first; the first that fits the model is taken."""
+    cheap = "truncate" if "truncate" in SCORERS else SCORERS.names()[0]
+    layers: list[Any] = ["input", 0, 1] if family.supports_input_stage else [1]
+    lasts: list[Any] = ["first_token", "full"]
+    keep = max(_TINY, 0.5 / length)
+    return [PruningPolicy((Stage(layer, cheap, keep=keep),), last_layer=last) for layer in layers for last in lasts]
+
+
+def _protected(batch: Mapping[str, Tensor], tokenizer: Any) -> int:
+    """Return the tokens of the first row that never leave under the default protection."""
+    ids = batch.get("input_ids")
+    if ids is None or tokenizer is None:
+        return 2  # the first token and the separator: what most encoders have
+    special = set(tokenizer.all_special_ids)
+    return protected_count(PruningPolicy(), [int(token in special) for token in ids[0].tolist()])
+
+
+def _attention_share(model: PreTrainedModel, tokens: int) -> float:
+    """Return the share of a layer's multiplications in the attention block, from the configuration's sizes."""
+    hidden = getattr(model.config, "hidden_size", None)
+    inner = getattr(model.config, "intermediate_size", None)
+    if not hidden or not inner:
+        return 0.4
+    attention = 4 * hidden * hidden + 2 * tokens * hidden
+    return float(attention / (attention + 2 * hidden * inner))
+
+
+def _marker(device: str) -> Callable[[], Any]:
+    """Return what marks a moment: the host's clock on the CPU, an event in the stream on CUDA."""
+    if not device.startswith("cuda"):
+        return time.perf_counter_ns
+    import torch
+
+    def mark() -> Any:
+        new_event: Callable[..., Any] = torch.cuda.Event
+        event = new_event(enable_timing=True)
+        event.record()
+        return event
+
+    return mark
+
+
+def _call(runner: Callable[[Any], Any], argument: Any) -> Callable[[], Any]:
+    return lambda: runner(argument)

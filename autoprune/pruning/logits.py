@@ -1,0 +1,127 @@
+"""Attention probabilities for scorers, at the least cost that the measurement allows.
+
+Measured on this project's CPU (12 heads of 32, one thread): sums over an explicit matrix beat a second fused pass
+while the matrix fits the cache (1.0 against 1.7 ms at 1 x 256 tokens) and lose above (58 against 34 ms at 16 x 256);
+row entropy by the identity beats the matrix everywhere (0.9 against 3.2 ms).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from autoprune.pruning.attention import is_tracing
+from autoprune.pruning.context import Attention
+
+_MATRIX_LIMIT = 4_000_000  # entries of (B, H, n, n) up to which the explicit matrix is the faster way
+
+
+def probabilities(attention: Attention, valid: Tensor | None, rows: Tensor | None = None) -> Tensor:
+    """Return attention probabilities of some or all queries.
+
+    Args:
+        attention: Inputs of the attention, n tokens.
+        valid: (B, n) bool, or None.
+        rows: (B, r) int64 query rows, or None for all.
+
+    Returns:
+        (B, H, r, n) float32; each row sums to 1 over real tokens.
+    """
+    query, bias, n = attention.query, attention.bias, attention.key.shape[2]
+    if rows is not None:
+        heads = query.shape[1]
+        query = query.gather(2, rows[:, None, :, None].expand(-1, heads, -1, query.shape[-1]))
+        if bias is not None:
+            full = bias.expand(query.shape[0], -1, n, n)
+            bias = full.gather(2, rows[:, None, :, None].expand(-1, full.shape[1], -1, n))
+    logits = torch.matmul(query, attention.key.transpose(2, 3)).float() * attention.scaling
+    if bias is not None:
+        logits = logits + bias
+    if attention.causal:
+        places = torch.arange(n, device=logits.device)
+        own = places.view(1, 1, n, 1) if rows is None else rows[:, None, :, None]
+        logits = logits.masked_fill(places > own, -torch.inf)
+    if valid is not None:
+        # A large finite number: a padded query before all real keys must not divide zero by zero.
+        logits = logits.masked_fill(~valid[:, None, None], -1e30)
+    return logits.softmax(-1)
+
+
+def row_sample(valid: Tensor | None, count: int, shape: tuple[int, int], device: torch.device) -> Tensor:
+    """Return evenly spaced real rows, (B, count) int64; rows repeat when there are fewer than ``count``.
+
+    Args:
+        valid: (B, n) bool, or None.
+        count: How many rows.
+        shape: (B, n).
+        device: Where the rows are wanted.
+    """
+    batch, n = shape
+    steps = torch.arange(count, device=device)
+    if valid is None:
+        return ((2 * steps + 1) * n // (2 * count)).expand(batch, -1)
+    ranks = (2 * steps + 1) * valid.sum(1, keepdim=True) // (2 * count)
+    return (~valid).int().sort(dim=1, stable=True).indices.gather(1, ranks)
+
+
+def received(attention: Attention, valid: Tensor | None) -> Tensor:
+    """Return the attention that each token receives, mean over heads and real queries: (B, n) float32."""
+    batch, heads, n, _ = attention.query.shape
+    if batch * heads * n * n > _MATRIX_LIMIT and _can_fuse(attention):
+        return _received_fused(attention, valid)
+    weight = probabilities(attention, valid)
+    if valid is None:
+        return weight.mean((1, 2))
+    real = valid[:, None, :, None]
+    return (weight * real).sum(2).mean(1) / valid.sum(1, keepdim=True)
+
+
+def received_sampled(attention: Attention, valid: Tensor | None, count: int) -> Tensor:
+    """Return the attention that each token receives from ``count`` evenly spaced queries: (B, n) float32."""
+    batch, _, n, _ = attention.query.shape
+    rows = row_sample(valid, count, (batch, n), attention.query.device)
+    return probabilities(attention, valid, rows).mean((1, 2))
+
+
+def row_entropy(attention: Attention, valid: Tensor | None) -> Tensor:
+    """Return the entropy of each query's attention, mean over heads: (B, n) float32, in nats, from 0 to log n.
+
+    By H_i = lse_i - scale * q_i . (sum_j A_ij k_j), one fused pass in which keys stand in for values.
+    """
+    if not _can_fuse(attention):
+        weight = probabilities(attention, valid)
+        return -(weight * weight.clamp(min=1e-30).log()).sum(-1).mean(1)
+    query, key = attention.query.contiguous(), attention.key.contiguous()
+    mean_key, lse = _fused(query, key, key, attention.scaling, _key_mask(valid, query))
+    return (lse - attention.scaling * (query.float() * mean_key.float()).sum(-1)).mean(1).clamp(min=0)
+
+
+def _can_fuse(attention: Attention) -> bool:
+    query = attention.query
+    plain = attention.bias is None and not attention.causal and not is_tracing()
+    return plain and query.device.type == "cpu" and query.dtype in (torch.float32, torch.bfloat16)
+
+
+def _key_mask(valid: Tensor | None, like: Tensor) -> Tensor | None:
+    if valid is None:
+        return None
+    return torch.zeros(valid.shape, dtype=like.dtype).masked_fill(~valid, -torch.inf)[:, None, None]
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return attention output (B, H, n, hd) and logsumexp (B, H, n) of one fused pass on the CPU."""
+    call = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    out, lse = call(query, key, value, 0.0, False, attn_mask=mask, scale=scale)
+    return out, lse if lse.shape[1] == query.shape[1] else lse.transpose(1, 2)
+
+
+def _received_fused(attention: Attention, valid: Tensor | None) -> Tensor:
+    """Column sums by a second pass with queries and keys swapped: exp(lse_i(s_ij - lse_i))."""
+    query, key = attention.query.contiguous(), attention.key.contiguous()
+    _, lse = _fused(query, key, key, attention.scaling, _key_mask(valid, query))
+    rows = -lse.float()
+    if valid is not None:
+        rows = rows.masked_fill(~valid[:, None], -torch.inf)
+    _, sums = _fused(key, query, query, attention.scaling, rows[:, :, None].to(query.dtype).contiguous())
+    total = query.shape[2] if valid is None else valid.sum(1, keepdim=True)
+    return sums.float().exp().mean(1) / total

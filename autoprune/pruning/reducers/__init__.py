@@ -1,0 +1,1 @@
+"""One file per reducer: what happens to the tokens that leave."""

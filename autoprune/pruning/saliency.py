@@ -1,0 +1,76 @@
+"""Gradient saliency at run time, on a copy of the model that carries no hooks."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from autoprune.errors import PolicyError
+from autoprune.pruning.attention import is_tracing
+from autoprune.pruning.families import Family
+from autoprune.pruning.twin import twin
+
+
+class Saliency:
+    """Computes the norm of gradient times state for each token.
+
+    Args:
+        model: The model; a twin that shares its weights does the work.
+        family: Its row in the table of architectures.
+    """
+
+    def __init__(self, model: PreTrainedModel, family: Family) -> None:
+        self._model = twin(model)
+        self._core = family.core(self._model)
+        self._layer = family.layers(self._model)[0]
+        self._names = set(inspect.signature(self._model.forward).parameters)
+        self._whole = not getattr(model.config, "is_encoder_decoder", False)
+
+    def __call__(self, kwargs: dict[str, Any]) -> Tensor:
+        """Return (B, N) float32, not negative.
+
+        The whole model is run where its arguments are the core's (then the gradient is that of the best logit), else the
+        core alone (then it is that of the squared mean state).
+
+        Args:
+            kwargs: Arguments of the core.
+
+        Raises:
+            PolicyError: The forward is being traced, where no backward can run.
+        """
+        if is_tracing():
+            raise PolicyError("The scorer 'saliency' cannot be traced.", "Use another scorer.")
+        self._model.train(False)
+        tensors = {name: value for name, value in kwargs.items() if isinstance(value, Tensor)}
+        whole = self._whole and set(tensors) <= self._names
+        seen: list[Tensor] = []
+
+        def catch(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+            if seen:
+                return None  # a shared layer runs several times; the first is the input
+            hidden = args[0] if args else named["hidden_states"]
+            seen.append(hidden.detach().requires_grad_(True))
+            return ((seen[0], *args[1:]), named) if args else ((), {**named, "hidden_states": seen[0]})
+
+        hook = self._layer.register_forward_pre_hook(catch, with_kwargs=True)
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                # Tensors made under inference mode cannot be part of a graph: copies can.
+                copies = {name: value.clone() for name, value in tensors.items()}
+                output = (self._model if whole else self._core)(**copies)
+                (gradient,) = torch.autograd.grad(_objective(output), seen[0])
+                return (gradient * seen[0]).detach().float().norm(dim=-1)
+        finally:
+            hook.remove()
+
+
+def _objective(output: Any) -> Tensor:
+    logits = getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits.float().amax(-1).sum()
+    state: Tensor = output.last_hidden_state.float().mean(1)
+    return state.square().sum()

@@ -1,0 +1,1 @@
+"""One file per scorer: how much a token matters."""

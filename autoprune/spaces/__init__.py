@@ -1,0 +1,1 @@
+"""Search spaces: YAML -> typed space -> Optuna distributions -> policy."""

@@ -1,0 +1,217 @@
+"""Stored fronts, and fronts for any budget from what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, select
+
+from autoprune.front.pareto import non_dominated
+from autoprune.store import tables
+from autoprune.store.rows import FrontRow, Json, StoredFront, TrialPoint
+from autoprune.store.session import Database
+from autoprune.store.studies import study_filters
+from autoprune.store.tables import Evaluation, Measurement, Point, Policy, Study
+
+
+class Fronts(Database):
+    """The part of the store that knows fronts."""
+
+    def save_front(
+        self,
+        study: str,
+        kind: str,
+        rows: Sequence[FrontRow],
+        why: str,
+        hypervolume: float | None = None,
+        *,
+        created_at: datetime | None = None,
+    ) -> int:
+        """Add a front as a new row set, and return its id; earlier fronts stay.
+
+        Args:
+            study: Name of the study.
+            kind: ``front`` (exactly ``study.best_trials``) or ``verified``.
+            rows: Members, in the order to keep.
+            why: Why it was made, for people (``search finished``, ``winners measured again``).
+            hypervolume: See ``front.hypervolume``.
+            created_at: When it was made; None: now.
+        """
+        with self.transaction() as session:
+            front = tables.Front(
+                study_id=self.study_row(session, study).id,
+                kind=kind,
+                why=why,
+                hypervolume=hypervolume,
+                created_at=created_at or tables.now(),
+            )
+            session.add(front)
+            session.flush()
+            session.add_all(
+                tables.FrontMember(
+                    front_id=front.id, position=position, trial=row.trial, policy_digest=row.digest,
+                    latency_ms=row.latency_ms, score=row.score, tie=row.tie, row=row.row,
+                )
+                for position, row in enumerate(rows)
+            )  # fmt: skip
+            return front.id
+
+    def load_front(self, study: str, kind: str) -> StoredFront | None:
+        """Return the newest front of a kind, or None."""
+        found = self.fronts(study, kind)
+        return found[-1] if found else None
+
+    def fronts(self, study: str, kind: str | None = None) -> list[StoredFront]:
+        """Return every stored front of a study, oldest first."""
+        with self.reading() as session:
+            statement = select(tables.Front).where(tables.Front.study_id == self.study_row(session, study).id)
+            if kind is not None:
+                statement = statement.where(tables.Front.kind == kind)
+            out = []
+            for front in session.scalars(statement.order_by(tables.Front.id)):
+                members = session.scalars(
+                    select(tables.FrontMember)
+                    .where(tables.FrontMember.front_id == front.id)
+                    .order_by(tables.FrontMember.position)
+                )
+                rows = tuple(FrontRow(m.trial, m.policy_digest, m.latency_ms, m.score, m.tie, m.row) for m in members)
+                out.append(
+                    StoredFront(front.id, study, front.kind, front.why, front.hypervolume, front.created_at, rows)
+                )
+            return out
+
+    def front(self, study: str, limit_ms: float | None = None, statistic: str | None = None) -> list[TrialPoint]:
+        """Return the front for any budget from stored evaluations alone, fastest first.
+
+        A trial is feasible when the upper end of its latency interval is within the limit.
+
+        Args:
+            study: Name of the study.
+            limit_ms: The budget in milliseconds of the study's workload; None: no limit.
+            statistic: ``p50`` or ``p95``; None: the one the study's budget names.
+        """
+        with self.reading() as session:
+            row = self.study_row(session, study)
+            wanted = statistic or str(row.budget.get("statistic", "p50"))
+            statement = point_query().where(Point.study_id == row.id, Point.statistic == wanted, Point.candidate)
+            if limit_ms is not None:
+                statement = statement.where(Point.latency_hi_ms <= limit_ms)
+            found = [_point(found) for found in session.execute(statement)]
+        chosen = non_dominated([p.latency_ms for p in found], [p.score for p in found])
+        return sorted((found[i] for i in chosen), key=lambda point: (point.latency_ms, point.trial))
+
+    def points(self, study: str) -> list[TrialPoint]:
+        """Return every trial of a study that has both values, in trial order."""
+        with self.reading() as session:
+            statement = point_query().where(Point.study_id == self.study_row(session, study).id)
+            return [_point(found) for found in session.execute(statement.order_by(Point.trial))]
+
+    def best(
+        self,
+        limit_ms: float,
+        *,
+        statistic: str = "p50",
+        model: str | None = None,
+        task: str | None = None,
+        workload: str | None = None,
+        hardware: str | None = None,
+        limit: int = 10,
+    ) -> list[TrialPoint]:
+        """Return the best policies within a budget over all studies that fit, best score first.
+
+        Scores of different tasks and latencies of different workloads or machines do not compare: filter
+        by all of them unless that is wanted.
+
+        Args:
+            limit_ms: Budget in milliseconds; the upper end of the latency interval must be within it.
+            statistic: Of which latency statistic.
+            model: Name or start of the digest; likewise ``task``, ``workload``, ``hardware``.
+            task: See ``model``.
+            workload: See ``model``.
+            hardware: See ``model``.
+            limit: At most so many.
+        """
+        statement = (
+            point_query()
+            .join(tables.Task).join(tables.Model).join(tables.Workload).join(tables.Hardware)
+            .where(Point.candidate, Point.statistic == statistic, Point.latency_hi_ms <= limit_ms)
+            .where(*study_filters(model, task, workload, hardware))
+            .order_by(Point.score.desc(), Point.latency_ms, Point.study_id, Point.trial)
+            .limit(limit)
+        )  # fmt: skip
+        with self.reading() as session:
+            return [_point(found) for found in session.execute(statement)]
+
+    def history(self, digest: str) -> list[Json]:
+        """Return everything known about a policy, over all studies, oldest first, one row per number taken.
+
+        Args:
+            digest: The policy's digest or its start.
+        """
+        return sorted((*self._quality(digest), *self._cost(digest)), key=lambda row: str(row["created_at"]))
+
+    def _quality(self, digest: str) -> list[Json]:
+        return self._rows(
+            Evaluation,
+            digest,
+            "evaluation",
+            ("n_examples", "complete", "score", "drop", "drop_lo", "drop_hi", "agreement", "kl"),
+        )
+
+    def _cost(self, digest: str) -> list[Json]:
+        return self._rows(
+            Measurement,
+            digest,
+            "measurement",
+            (
+                "kind",
+                "statistic",
+                "latency_ms",
+                "ratio",
+                "ratio_lo",
+                "ratio_hi",
+                "flops_ratio",
+                "end_to_end_ms",
+                "noisy",
+            ),
+        )
+
+    def _rows(self, table: Any, digest: str, what: str, columns: tuple[str, ...]) -> list[Json]:
+        statement = (
+            select(Study.name, tables.Model.name, tables.Task.name, tables.Hardware.described, table)
+            .join(Study, Study.id == table.study_id)
+            .join(tables.Task).join(tables.Model).join(tables.Hardware)
+            .where(table.policy_digest.startswith(digest, autoescape=True))
+            .order_by(table.id)
+        )  # fmt: skip
+        with self.reading() as session:
+            return [
+                {"what": what, "created_at": row.created_at.isoformat(), "study": study, "model": model, "task": task,
+                 "hardware": hardware, "trial": row.trial, "policy": row.policy_digest}
+                | {name: getattr(row, name) for name in columns}
+                for study, model, task, hardware, row in session.execute(statement)
+            ]  # fmt: skip
+
+
+def point_query() -> Select[*tuple[Any, ...]]:
+    """Return the query for points with everything that is shown of them."""
+    return (
+        select(Point, Study.name, Policy.policy, Policy.described, Evaluation, Measurement)
+        .join(Study, Study.id == Point.study_id)
+        .join(Policy, Policy.digest == Point.policy_digest)
+        .join(Evaluation, Evaluation.id == Point.evaluation_id)
+        .join(Measurement, Measurement.id == Point.measurement_id)
+    )
+
+
+def _point(found: Any) -> TrialPoint:
+    point, study, policy, described, quality, cost = found
+    return TrialPoint(
+        study=study, trial=point.trial, digest=point.policy_digest, policy=policy, described=described,
+        latency_ms=point.latency_ms, latency_hi_ms=point.latency_hi_ms, score=point.score, statistic=point.statistic,
+        ratio=cost.ratio, ratio_lo=cost.ratio_lo, ratio_hi=cost.ratio_hi, drop=quality.drop, drop_lo=quality.drop_lo,
+        drop_hi=quality.drop_hi, agreement=quality.agreement, kl=quality.kl, flops_ratio=cost.flops_ratio,
+        end_to_end_ms=cost.end_to_end_ms,
+    )  # fmt: skip

@@ -1,0 +1,82 @@
+"""Optuna's side of a study: made, constrained and repaired through Optuna's API alone."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import TrialState
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
+
+    from autoprune.store.repository import Store
+
+METRICS = ["latency_ms", "score"]
+DIRECTIONS: list[Literal["minimize", "maximize"]] = ["minimize", "maximize"]
+CONSTRAINT = "budget"
+
+
+def open_optuna_study(store: Store, name: str, sampler: BaseSampler | None = None) -> optuna.Study:
+    """Make the study or load it: two named objectives, latency down and score up.
+
+    Args:
+        store: The open database.
+        name: Name of the study.
+        sampler: Optuna's sampler; None: Optuna's default.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=store.storage, study_name=name, sampler=sampler, directions=DIRECTIONS, load_if_exists=True
+    )
+    name_metrics(study)
+    return study
+
+
+def name_metrics(study: optuna.Study) -> None:
+    """Name the two objectives, unless they are named already."""
+    if study.metric_names != METRICS:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(METRICS)
+
+
+def set_constraint(trial: optuna.Trial, value: float) -> None:
+    """Record how far a trial is over the budget (<= 0: within it); call it before ``tell``.
+
+    It is written twice. Optuna 5 and its samplers read the key ``constraints:budget``; Optuna Dashboard
+    0.21 reads the older list ``constraints`` alone. Always both: the GP sampler refuses a study whose
+    trials differ in their number of constraints.
+
+    Args:
+        trial: The running trial.
+        value: For instance upper end of the latency interval minus limit, in milliseconds; not NaN.
+
+    Raises:
+        ValueError: The value is NaN.
+    """
+    trial.set_constraint(CONSTRAINT, value)
+    trial.storage.set_trial_system_attr(trial._trial_id, "constraints", [float(value)])
+
+
+def fail_stale(study: optuna.Study) -> list[dict[str, Any]]:
+    """Fail the RUNNING trials that a dead driver left behind; call it with the study's lock held.
+
+    Returns:
+        Their parameters (empty ones left out), to be enqueued again.
+    """
+    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in stale:
+        study.tell(trial.number, state=TrialState.FAIL)
+    return [dict(trial.params) for trial in stale if trial.params]
+
+
+def delete_optuna_study(storage: BaseStorage, name: str) -> None:
+    """Delete Optuna's study of that name if there is one."""
+    try:
+        optuna.delete_study(study_name=name, storage=storage)
+    except KeyError:
+        return

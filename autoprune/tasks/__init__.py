@@ -1,0 +1,1 @@
+"""What is pruned for: a model, its data and the metric that must not suffer."""

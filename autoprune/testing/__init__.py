@@ -1,0 +1,1 @@
+"""Behaviour suites and tiny models, for tests and plug-in authors."""

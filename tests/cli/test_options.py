@@ -1,0 +1,35 @@
+"""Values of options."""
+
+import click
+import pytest
+
+from autoprune.cli.options import CountOr, DurationType
+from autoprune.cli.text import interval, ms, number, pick, speedup
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("10 min", 600), ("2H", 7200)])
+def test_durations(text: str, seconds: float) -> None:
+    assert DurationType().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-5s", "0", "1d", "1h30m", "s"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="write it like 90s"):
+        DurationType().convert(text, None, None)
+
+
+def test_a_count_or_a_word() -> None:
+    kind = CountOr("auto")
+    assert kind.convert("auto", None, None) == "auto"
+    assert kind.convert("12", None, None) == 12
+    for text in ("0", "-1", "1.5", "many", "²"):
+        with pytest.raises(click.BadParameter, match="'auto'"):
+            kind.convert(text, None, None)
+
+
+def test_figures() -> None:
+    assert [ms(value) for value in (None, 3.14159, 18.74, 123.4)] == ["-", "3.14 ms", "18.7 ms", "123 ms"]
+    assert (number(0.12345), number(None), speedup(2.714)) == ("0.1235", "-", "2.71x")
+    assert (interval([0.1, 0.2], 1), interval(None), interval([None, 1.0])) == ("[0.1, 0.2]", "", "")
+    assert pick({"a": {"b": 1}}, "a", "b") == 1
+    assert pick({"a": None}, "a", "b") is None

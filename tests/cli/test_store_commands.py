@@ -1,0 +1,176 @@
+"""The commands that answer from the database, on a made-up study in a real one."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from autoprune.store import Store
+from autoprune.testing.studies import make_study
+
+Cli = Callable[..., Any]
+STUDY = "example-1a2b3c4d"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("db") / "studies.db"
+    with Store.open(path) as store:
+        make_study(store, STUDY)
+    return path
+
+
+@pytest.fixture
+def db(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AUTOPRUNE_DB", str(made))
+    return made
+
+
+def test_studies_lists(cli: Cli, db: Path) -> None:
+    ran = cli("studies")
+    assert ran.code == 0
+    assert STUDY in ran.out
+    rows = cli("studies", "--json").json["studies"]
+    assert [row["name"] for row in rows] == [STUDY]
+    assert cli("studies", "--model", "another", "--json").json["studies"] == []
+    assert "No studies" in cli("studies", "--hardware", "here").out
+
+
+def test_an_empty_database_says_what_to_do(cli: Cli, tmp_path: Path) -> None:
+    assert "autoprune search --budget 20ms" in cli("studies", "--db", tmp_path / "new.db").out
+
+
+def test_show_reads_for_people_and_for_programs(cli: Cli, db: Path) -> None:
+    document = cli("show", STUDY, "--json").json
+    assert document["study"] == STUDY
+    out = cli("show", STUDY).out
+    best = document["best"]
+    assert f"{best['score']:.4f}" in out
+    assert f"autoprune export {STUDY} -o pruned" in out
+    assert "transformers.pipeline" in out
+
+
+def test_a_study_that_is_not_there(cli: Cli, db: Path) -> None:
+    for command in (
+        ["show"],
+        ["front"],
+        ["export", "-o", "x"],
+        ["studies", "delete", "--yes"],
+        ["db", "export", "-o", "y"],
+    ):
+        ran = cli(*command, "nope", "--json")
+        assert ran.code == 2, command
+        assert ran.json["error"]["code"] == "study_not_found"
+
+
+def test_front_answers_another_budget(cli: Cli, db: Path) -> None:
+    every = cli("front", STUDY, "--budget", "100%", "--json").json
+    tight = cli("front", STUDY, "--budget", "10ms", "--json").json
+    assert 0 < len(tight["front"]) < len(every["front"])
+    assert all(row["ratio_ci95"][1] * 48.0 <= 10.0 + 1e-9 for row in tight["front"])
+    assert "No stored policy" in cli("front", STUDY, "--budget", "0.1ms").out
+
+
+def test_front_as_csv_and_parquet(cli: Cli, db: Path, tmp_path: Path) -> None:
+    rows = cli("front", STUDY, "--json").json["front"]
+    table = list(csv.DictReader(io.StringIO(cli("front", STUDY, "--csv").out)))
+    assert [float(row["score"]) for row in table] == [row["score"] for row in rows]
+    assert {"latency_ms.p50", "ratio_ci95.low", "ratio_ci95.high", "policy"} <= set(table[0])
+    file = tmp_path / "front.parquet"
+    ran = cli("front", STUDY, "--parquet", file)
+    assert (ran.code, ran.out) == (0, "")
+    assert pq.read_table(file).column("score").to_pylist() == [row["score"] for row in rows]
+    assert cli("front", STUDY, "--csv", "--json").json["error"]["code"] == "input"
+    ran = cli("front", STUDY, "--parquet", tmp_path / "no" / "where.parquet")
+    assert (ran.code, "cannot be written" in ran.err) == (2, True)
+
+
+def test_best_over_all_studies(cli: Cli, db: Path) -> None:
+    assert cli("best", "--budget", "20ms", "--json").json["best"] == []  # made on other hardware
+    rows = cli("best", "--budget", "20ms", "--hardware", "any", "--json").json["best"]
+    assert rows
+    assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+    assert STUDY in cli("best", "--budget", "20ms", "--hardware", "any").out
+    ran = cli("best", "--budget", "40%")
+    assert ran.code == 2
+    assert "relative" in ran.err
+
+
+def test_history_of_a_policy(cli: Cli, db: Path) -> None:
+    digest = cli("best", "--budget", "1s", "--hardware", "any", "--json").json["best"][0]["digest"]
+    rows = cli("history", digest[:12], "--json").json["history"]
+    assert {row["what"] for row in rows} == {"evaluation", "measurement"}
+    assert STUDY in cli("history", digest).out
+    assert cli("history", "ffffffffffff").code == 2
+
+
+def test_db_path_opens_nothing(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "x.db"
+    assert cli("db", "path", "--db", path).out.strip() == str(path)
+    assert not path.parent.exists()
+    assert cli("db", "path", "--db", "postgresql://me:secret@host/x", "--json").json == {
+        "path": "postgresql://me:***@host/x"
+    }
+
+
+def test_db_housekeeping(cli: Cli, db: Path) -> None:
+    assert cli("db", "check").code == 0
+    assert cli("db", "check", "--json").json["ok"] is True
+    assert cli("db", "vacuum", "--json").json["bytes_after"] > 0
+    assert "->" in cli("db", "upgrade").out
+
+
+def test_db_check_fails_on_damage(cli: Cli, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autoprune.store import upkeep
+
+    monkeypatch.setattr(upkeep, "check", lambda _store: [upkeep.Finding("file", False, "torn")])
+    ran = cli("db", "check")
+    assert ran.code == 1
+    assert "WRONG" in ran.out
+
+
+def test_a_study_travels_as_one_file(cli: Cli, db: Path, tmp_path: Path) -> None:
+    file, other = tmp_path / "study.zip", tmp_path / "other.db"
+    assert cli("db", "export", STUDY, "-o", file, "--json").json["bytes"] > 0
+    assert cli("db", "import", file, "--name", "copy", "--db", other).code == 0
+    here, there = cli("front", STUDY, "--json").json, cli("front", "copy", "--db", other, "--json").json
+    assert here["front"] == there["front"]
+    assert cli("db", "import", tmp_path / "none.zip").code == 2
+
+
+def test_delete_asks_first(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = tmp_path / "d.db"
+    with Store.open(db) as store:
+        make_study(store, STUDY, n_trials=3)
+    for answer in ("n\n", ""):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        ran = cli("studies", "delete", STUDY, "--db", db)
+        assert ran.code == 2
+        assert STUDY in cli("studies", "--db", db).out
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    ran = cli("studies", "delete", STUDY, "--db", db)
+    assert (ran.code, ran.out) == (0, f"deleted {STUDY}\n")
+    assert cli("studies", "--db", db, "--json").json["studies"] == []
+
+
+@pytest.mark.parametrize("url", ["mysql://me:secret@host/x", "postgresql://me:secret@127.0.0.1:1/x"])
+def test_a_database_that_cannot_be_opened(cli: Cli, url: str) -> None:
+    for command in (["studies"], ["search", "--budget", "20ms"], ["db", "check"]):
+        ran = cli(*command, "--db", url)
+        assert ran.code == 2, ran.err
+        assert "error: " in ran.err
+        assert "secret" not in ran.err
+        assert "Traceback" not in ran.err
+
+
+def test_json_documents_are_strict(cli: Cli, db: Path) -> None:
+    def refuse(text: str) -> None:
+        raise AssertionError(text)
+
+    for command in (["studies"], ["show", STUDY], ["front", STUDY], ["methods"], ["spaces", "list"], ["db", "path"]):
+        json.loads(cli(*command, "--json").out, parse_constant=refuse)

@@ -1,0 +1,22 @@
+import pytest
+
+from autoprune.engine.decision import decide, excess_ms
+
+
+@pytest.mark.parametrize(
+    ("interval", "noisy", "verdict"),
+    [
+        ((0.30, 0.39), False, "met"),
+        ((0.30, 0.39), True, "met"),
+        ((0.39, 0.41), False, "not_met"),
+        ((0.39, 0.41), True, "too_noisy"),
+        ((0.41, 0.45), True, "not_met"),
+    ],
+)
+def test_the_interval_decides(interval, noisy, verdict):
+    assert decide(interval, 0.40, noisy) == verdict
+
+
+def test_constraint_is_milliseconds_over_the_limit():
+    assert excess_ms({"ratio_ci95": [0.3, 0.45]}, 0.4, 50.0) == pytest.approx(2.5)
+    assert excess_ms({"ratio_ci95": [0.3, 0.40]}, 0.4, 50.0) <= 0
