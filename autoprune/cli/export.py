@@ -36,6 +36,7 @@ def command(output: Output, study: str, trial: int | None, out: Path, db: str | 
 
     def human() -> None:
         output.print(f"wrote {document['directory']}")
+        output.print()
         for line in loading_lines(str(out)):
             output.print(line)
 

@@ -36,21 +36,26 @@ class Output:
         """Print a line of the result for people."""
         self._write(text + "\n")
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table for people; columns whose name starts with ``>`` are aligned to the right."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+        stream = self._stdout or sys.stdout
+        # A file or a pipe has no width and is read by other programs: nothing is cut, wrapped or ruled there.
+        terminal = stream.isatty()
+        table = Table(box=SIMPLE_HEAD if terminal else None, pad_edge=False, padding=(0, 2, 0, 0))
         for column in columns:
-            table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+            table.add_column(
+                column.removeprefix(">"),
+                justify="right" if column.startswith(">") else "left",
+                no_wrap=column != columns[-1],
+            )
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
-        stream = self._stdout or sys.stdout
-        # A file or a pipe has no width: there, no cell is ever cut or wrapped.
-        Console(file=stream, width=None if stream.isatty() else 10_000, highlight=False).print(table)
+        Console(file=stream, width=None if terminal else 10_000, highlight=False).print(table)
 
     def talk(self, text: str) -> None:
         """Print a line of talk, which is no result, on stderr."""

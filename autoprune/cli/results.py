@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import click
+from click.core import ParameterSource
 
 from autoprune.cli.output import Output
 from autoprune.cli.text import interval, ms, number, pick, policy_line, speedup
@@ -31,8 +37,10 @@ def show_result(output: Output, document: Mapping[str, Any], out: str | None = N
     output.print()
     _facts(output, document, statistic)
     if document.get("front"):
+        output.print()
         show_front(output, document["front"], statistic)
-    for line in next_steps(document, out):
+    output.print()
+    for line in next_steps(document, out, db_flag(document)):
         output.print(line)
 
 
@@ -91,30 +99,44 @@ def _figure(value: Any) -> str:
     return interval(value) if isinstance(value, list | tuple) else number(value)
 
 
-def next_steps(document: Mapping[str, Any], out: str | None = None) -> list[str]:
-    """Return what to type next, ready to copy."""
+def next_steps(document: Mapping[str, Any], out: str | None = None, flag: str = "") -> list[str]:
+    """Return what to type next, ready to copy.
+
+    Args:
+        document: The document that ``autoprune search --json`` prints.
+        out: Folder of the export, if there is one.
+        flag: See ``db_flag``.
+    """
     status = document["status"]
     if status in ("not_met", "infeasible"):
-        return _smaller_wish(document)
+        return _smaller_wish(document, flag)
     if status == "too_noisy":
-        return ["next", "  autoprune doctor    says what disturbs this machine"]
+        return ["What disturbs this machine:", "", "autoprune doctor"]
     if status != "met":
         return []
     folder = out or "pruned"
-    lines = ["next"]
-    if out is None:
-        lines.append(f"  autoprune export {document['study']} -o {folder}")
-    return [*lines, *loading_lines(folder)]
+    export = f"autoprune export {shlex.quote(document['study'])} -o {shlex.quote(folder)}{flag}"
+    return ["Next, in a shell:", "", *([export] if out is None else []), *loading_lines(folder)]
 
 
 def loading_lines(folder: str) -> list[str]:
-    """Return how to check an export and how to use it."""
+    """Return how to check an export and how to use it, ready to copy."""
     return [
-        f"  autoprune bench {folder}",
-        "  python: import autoprune, transformers",
-        f'          model = autoprune.load("{folder}")',
-        f'          transformers.pipeline("text-classification", model=model, tokenizer="{folder}")',
+        f"autoprune bench {shlex.quote(folder)}",
+        "",
+        "and in Python:",
+        "",
+        "import autoprune, transformers",
+        f"model = autoprune.load({json.dumps(folder)})",
+        f'classify = transformers.pipeline("text-classification", model=model, tokenizer={json.dumps(folder)})',
     ]
+
+
+def db_flag(document: Mapping[str, Any]) -> str:
+    """Return the ``--db`` that the next commands need: none where it stood in no option (passwords stay masked)."""
+    context = click.get_current_context(silent=True)
+    given = context is not None and context.get_parameter_source("db") is ParameterSource.COMMANDLINE
+    return f" --db {shlex.quote(document['db'])}" if given else ""
 
 
 def smallest_budget_met(document: Mapping[str, Any]) -> float | None:
@@ -125,14 +147,12 @@ def smallest_budget_met(document: Mapping[str, Any]) -> float | None:
     return min(upper) * dense if upper and dense is not None else None
 
 
-def _smaller_wish(document: Mapping[str, Any]) -> list[str]:
+def _smaller_wish(document: Mapping[str, Any], flag: str) -> list[str]:
     reachable = smallest_budget_met(document)
     if reachable is not None:
-        return [
-            f"The smallest budget that a measured policy meets: {reachable:.1f}ms",
-            "next",
-            f"  autoprune front {document['study']} --budget {reachable * 1.001:.1f}ms",
-        ]
+        up = math.ceil(reachable * 10) / 10  # rounded down, the policy would miss the budget named here
+        command = f"autoprune front {shlex.quote(document['study'])} --budget {up:.1f}ms{flag}"
+        return [f"The smallest budget that a measured policy meets: {up:.1f}ms. Look at it:", "", command]
     floor = document.get("floor_ms")
     return [] if floor is None else [f"The floor, which no policy gets under, is {ms(floor)}; ask for more than that."]
 
@@ -151,10 +171,9 @@ def _facts(output: Output, document: Mapping[str, Any], statistic: str) -> None:
         ("floor", ms(document.get("floor_ms"))),
     ]
     if best is not None:
-        lines.append(("best", _policy_facts(best, statistic)))
-        lines.append(("", policy_line(best.get("policy"))))
-    if nearest is not None and best is None:
-        lines.append(("nearest", _policy_facts(nearest, statistic)))
+        lines += _policy_facts("best", best, statistic)
+    elif nearest is not None:
+        lines += _policy_facts("nearest", nearest, statistic)
     counts = document.get("trials") or {}
     lines.append(
         (
@@ -167,11 +186,13 @@ def _facts(output: Output, document: Mapping[str, Any], statistic: str) -> None:
         output.print(f"{name:8} {text}")
 
 
-def _policy_facts(row: Mapping[str, Any], statistic: str) -> str:
+def _policy_facts(name: str, row: Mapping[str, Any], statistic: str) -> list[tuple[str, str]]:
     checked = "measured again in a fresh process" if row.get("verified") else "not measured again"
-    drop = f"{number(row.get('drop'))} {interval(row.get('drop_ci95'))}"
-    return (
-        f"{ms(pick(row, 'latency_ms', statistic))}   {speedup(row.get('speedup'))} faster   "
-        f"ratio {number(row.get('ratio'), 3)} {interval(row.get('ratio_ci95'), 3)}   "
-        f"score {number(row.get('score'))}   drop {drop}   {checked}"
-    )
+    ratio = f"ratio {number(row.get('ratio'), 3)} {interval(row.get('ratio_ci95'), 3)}"
+    drop = f"drop {number(row.get('drop'))} {interval(row.get('drop_ci95'))}"
+    return [
+        (name, f"{ms(pick(row, 'latency_ms', statistic))}   {speedup(row.get('speedup'))} faster   {ratio}"),
+        ("", f"score {number(row.get('score'))}   {drop}"),
+        ("", policy_line(row.get("policy"))),
+        ("", checked),
+    ]

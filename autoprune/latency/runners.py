@@ -112,7 +112,8 @@ def make_runner(model: PreTrainedModel, workload: Workload) -> Runner:
                 return forward(**batch)
 
         return run
-    wait, moved = synchronizer(workload.device), dict[int, tuple[Any, dict[str, Tensor]]]()
+    wait = synchronizer(workload.device)
+    moved: dict[int, tuple[Any, dict[str, Tensor]]] = {}
 
     def run_on_device(batch: Mapping[str, Tensor]) -> Any:
         if id(batch) not in moved:

@@ -56,6 +56,11 @@ def apply_stage(plan: Plan, run: Run, stage: StagePlan, hidden: Tensor | None) -
     counts = _counts(run, stage, score)
     if counts == run.current:
         return hidden
+    if run.guessed and stage.reducer.merges:
+        raise PolicyError(
+            f"The reducer {stage.stage.reduce!r} must know how many tokens are protected, which a tracer cannot read.",
+            "Compile with drop or fuse, or protect a prefix alone (protect.special_tokens: false, no pattern).",
+        )
     tokens = Tokens(
         hidden=run.positions.unsqueeze(-1) if hidden is None else hidden,
         score=score,

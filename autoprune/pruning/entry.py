@@ -46,6 +46,7 @@ def begin(plan: Plan, run: Run, shape: tuple[int, int], device: torch.device, ma
         run.protected = run.protected | (given.to(device) if valid is None else given.to(device) & valid)
     if tracing:
         run.lengths = [n] * batch
+        run.guessed = table is not None
         run.guarded = [min(n, max(plan.policy.protect.prefix, plan.family.prefix) + plan.guard_last)] * batch
     else:
         counts = run.protected.sum(1) if valid is None else torch.cat((run.protected.sum(1), valid.sum(1)))

@@ -111,11 +111,11 @@ def _pairs(full: Tensor, run: Run) -> Tensor:
 
 def gather_rope(rope: tuple[Tensor, Tensor], run: Run) -> tuple[Tensor, Tensor]:
     """Return cos and sin, each (1 or B, N, hd), at the tokens that are left: (B, k, hd)."""
-    if "rope" in run.masks and run.masks["rope"][0] is rope:
+    if "rope" in run.masks and run.masks["rope"][0] is rope[0]:
         found: tuple[Tensor, Tensor] = run.masks["rope"][1]
         return found
     batch = run.positions.shape[0]
     cos, sin = (part.expand(batch, -1, -1) for part in rope)
     gathered = take(cos, run.positions), take(sin, run.positions)
-    run.masks["rope"] = (rope, gathered)
+    run.masks["rope"] = (rope[0], gathered)
     return gathered

@@ -62,15 +62,22 @@ class Saliency:
                 # Tensors made under inference mode cannot be part of a graph: copies can.
                 copies = {name: value.clone() for name, value in tensors.items()}
                 output = (self._model if whole else self._core)(**copies)
-                (gradient,) = torch.autograd.grad(_objective(output), seen[0])
+                (gradient,) = torch.autograd.grad(_objective(output, copies.get("attention_mask")), seen[0])
                 return (gradient * seen[0]).detach().float().norm(dim=-1)
         finally:
             hook.remove()
 
 
-def _objective(output: Any) -> Tensor:
+def _objective(output: Any, mask: Tensor | None) -> Tensor:
+    """Return what is differentiated; padding has no part in it."""
     logits = getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits.float().amax(-1).sum()
-    state: Tensor = output.last_hidden_state.float().mean(1)
-    return state.square().sum()
+    found: Tensor = logits.float().amax(-1) if isinstance(logits, Tensor) else output.last_hidden_state.float()
+    whole = isinstance(logits, Tensor)
+    if whole and found.dim() == 1:
+        return found.sum()
+    if mask is None or mask.shape[:2] != found.shape[:2]:
+        return found.sum() if whole else found.mean(1).square().sum()
+    real = mask.to(found.dtype)
+    if whole:
+        return (found * real).sum()
+    return ((found * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True)).square().sum()

@@ -105,6 +105,7 @@ class Run:
         self.sources: Tensor | None = None
         self.prefix: Any = None
         self.step = False
+        self.guessed = False
         self.shortened: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.full: dict[str, Any] = {}
         self.trace: Trace | None = None

@@ -108,7 +108,7 @@ def test_a_met_budget_for_people(cli: Cli, engine: dict[str, Any]) -> None:
     assert ran.code == 0
     for words in (
         "A policy meets the budget.",
-        "18.7 ms   2.67x faster",
+        "18.7 ms   2.67x faster   ratio 0.374 [0.370, 0.380]",
         "drop 0.0090 [0.0040, 0.0140]",
         "measured again in a fresh process",
         "L4 cls_attention 0.35",
@@ -117,6 +117,8 @@ def test_a_met_budget_for_people(cli: Cli, engine: dict[str, Any]) -> None:
         'autoprune.load("pruned")',
     ):
         assert words in ran.out
+    # What is to be copied into Python stands at the left edge.
+    assert "\nimport autoprune, transformers\n" in ran.out
     assert "baseline 50.0 ms" in ran.err
     assert "search (0/2)" in ran.err
 
@@ -127,12 +129,23 @@ def test_the_export_of_out_is_not_repeated(cli: Cli, engine: dict[str, Any]) -> 
     assert "autoprune bench there" in out
 
 
+def test_the_next_commands_name_the_database_only_where_an_option_did(
+    cli: Cli, engine: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine["result"] = document(db="postgresql://me:***@host/x")
+    out = cli("search", "--budget", "20ms", "--db", "postgresql://me:secret@host/x").out
+    assert "-o pruned --db 'postgresql://me:***@host/x'\n" in out
+    assert "secret" not in out
+    monkeypatch.setenv("AUTOPRUNE_DB", "postgresql://me:secret@host/x")
+    assert "--db" not in cli("search", "--budget", "20ms").out
+
+
 @pytest.mark.parametrize(
     ("status", "changes", "code", "words"),
     [
         ("already_met", {"best": ROW}, 0, "without pruning"),
         ("infeasible", {}, 3, "floor, which no policy gets under, is 6.20 ms"),
-        ("not_met", {"nearest_infeasible": {**ROW, "ratio_ci95": [0.42, 0.44]}}, 3, "policy meets: 22.0ms"),
+        ("not_met", {"nearest_infeasible": {**ROW, "ratio_ci95": [0.42, 0.44]}}, 3, "policy meets: 22.0ms."),
         ("too_noisy", {}, 4, "autoprune doctor"),
         ("interrupted", {}, 130, "same command goes on"),
     ],

@@ -1,0 +1,62 @@
+"""An exported model timed with ``time.perf_counter`` alone: no meter, no lock, no statistics of autoprune.
+
+    python benchmarks/latency/independent.py OUT_DIR [--tokens 256] [--rounds 40] [--threads 1]
+
+Prints the ratio of medians of ``autoprune.load(OUT_DIR)`` and of the same weights without a policy,
+taken in turn, beside the ratio that the export promises (goal: within 5 %).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+import autoprune
+
+
+def promised_ratio(folder: Path) -> float | None:
+    """Return ``ratio`` of the exported figures, wherever the file keeps them."""
+    figures = json.loads((folder / "autoprune_policy.json").read_text(encoding="utf-8")).get("figures") or {}
+    value = figures.get("ratio")
+    return float(value) if value is not None else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    models: dict[str, Any] = {
+        "dense": AutoModelForSequenceClassification.from_pretrained(options.folder).eval(),
+        "pruned": autoprune.load(str(options.folder)).eval(),
+    }
+    ids = torch.randint(1000, models["dense"].config.vocab_size, (1, options.tokens))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    with torch.inference_mode():
+        for number in range(options.rounds + 3):
+            for name in sorted(models, reverse=bool(number % 2)):
+                start = time.perf_counter()
+                models[name](**batch)
+                if number >= 3:
+                    seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    ratio, promised = medians["pruned"] / medians["dense"], promised_ratio(options.folder)
+    print(f"dense {medians['dense'] * 1e3:.2f} ms, pruned {medians['pruned'] * 1e3:.2f} ms, ratio {ratio:.3f}")
+    if promised:
+        off = ratio / promised - 1
+        print(f"promised {promised:.3f}, off by {off:+.1%} {'ok' if abs(off) <= 0.05 else 'MISSED'} (goal 5 %)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The loop of a search, with a pool, a timer and a study that cost nothing."""
+
+from collections import Counter, deque
+from types import SimpleNamespace
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from autoprune.engine.events import Observer
+from autoprune.engine.interrupt import Interrupt
+from autoprune.engine.projection import Projector
+from autoprune.engine.proposals import DIGEST_ATTR, Proposer, known_digests
+from autoprune.engine.run import Limits, SearchRun
+from autoprune.engine.scoreboard import Scoreboard
+from autoprune.evaluate.evaluator import Outcome
+from autoprune.latency.cost_table import CostTable
+from autoprune.latency.timing import PairedTiming
+from autoprune.spaces.schema import load_space_file
+from autoprune.spaces.space import Space
+
+N = 512
+
+
+def accuracy(predictions, labels):
+    return float(np.mean(predictions == labels))
+
+
+class FakePool:
+    """Pruned logits are dense ones with noise that grows with what is removed."""
+
+    def __init__(self, dense, workers=1, fail=()):
+        self.dense, self.workers, self.fail = dense, workers, fail
+        self.queue, self.seen, self.examples = deque(), Counter(), Counter()
+        self.overlap = 0
+
+    @property
+    def pending(self):
+        return len(self.queue)
+
+    @property
+    def wanted(self):
+        return max(0, self.workers - len(self.queue))
+
+    def submit(self, job):
+        self.queue.append(job)
+
+    def next(self):
+        job = self.queue.popleft()
+        self.seen[job.key, job.start] += 1
+        self.examples[job.key] += job.stop - job.start
+        if len(self.seen) in self.fail:
+            return Outcome(job, None, 0.0, "RuntimeError: no")
+        lost = 1.0 - job.policy.stages[-1].keep if job.policy.stages else 0.0
+        noise = np.random.default_rng(int(job.key[:8], 16)).normal(0, 4 * lost, self.dense.shape)
+        return Outcome(job, (self.dense + noise)[job.start : job.stop].astype(np.float32), 0.1)
+
+
+class FakeTimer:
+    def __init__(self, pool):
+        self.pool, self.timed = pool, []
+
+    def measure(self, policy):
+        assert self.pool.pending == 0, "timing while the pool works"
+        self.timed.append(policy.digest())
+        ratio = 0.2 + 0.6 * (policy.stages[-1].keep if policy.stages else 1.0)
+        dense = np.full((8, 4), 50_000_000)
+        return PairedTiming(dense_ns=dense, policy_ns=(dense * ratio).astype(np.int64))
+
+
+class FakeRecorder:
+    study = "s"
+
+    def __init__(self):
+        self.evaluations, self.measurements = [], []
+
+    def policy(self, policy):
+        pass
+
+    def evaluation(self, trial, digest, quality, **more):
+        self.evaluations.append((trial, digest, quality.n_examples, more["complete"]))
+
+    def measurement(self, kind, trial, digest, *rest, **more):
+        self.measurements.append((trial, digest))
+
+
+@pytest.fixture
+def make():
+    def build(trials=12, workers=1, fail=(), study=None, interrupt=None):
+        rng = np.random.default_rng(0)
+        dense = (rng.normal(size=(N, 4)) * 3).astype(np.float32)
+        task = SimpleNamespace(labels=dense.argmax(1), metric=SimpleNamespace(score=accuracy))
+        table = CostTable(
+            tokens=(8, 256), layers_ms=((0.5, 8.0),) * 6, around_ms=(0.5, 2.0), first_token=((8, 0.4), (256, 4.0))
+        )
+        space = Space(load_space_file("quick"), 6)
+        projector = Projector(table, (256,), 2, "p50", {"lexicon": "sha256:0"}, 50.0)
+        study = study or optuna.create_study(
+            directions=["minimize", "maximize"], sampler=optuna.samplers.RandomSampler(seed=1)
+        )
+        pool, recorder = FakePool(dense, workers, fail), FakeRecorder()
+        return SearchRun(
+            study=study,
+            proposer=Proposer(study, space, projector, 25.0, 5.0),
+            pool=pool,
+            timer=FakeTimer(pool),
+            scoreboard=Scoreboard(task, dense),
+            recorder=recorder,
+            limits=Limits(trials, 0.5, "p50", {"p50": 50.0, "p95": 55.0, "mean": 51.0}),
+            observer=Observer(),
+            interrupt=interrupt or Interrupt(),
+        )
+
+    return build
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_every_trial_ends_and_nothing_is_evaluated_twice(make, workers):
+    run = make(trials=12, workers=workers)
+    run.run()
+    states = Counter(t.state for t in run.study.trials if DIGEST_ATTR in t.user_attrs)
+    assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == 12
+    assert not [t for t in run.study.trials if t.state is TrialState.RUNNING]
+    assert max(run.pool.seen.values()) == 1
+    assert len(set(run.timer.timed)) == len(run.timer.timed) == states[TrialState.COMPLETE]
+
+
+def test_only_policies_scored_on_all_examples_are_timed_and_told(make):
+    run = make(trials=12)
+    run.run()
+    complete = {digest for _, digest, n, whole in run.recorder.evaluations if whole and n == N}
+    assert complete == set(run.timer.timed)
+    for trial in run.study.get_trials(states=(TrialState.PRUNED,)):
+        if DIGEST_ATTR in trial.user_attrs:
+            assert run.pool.examples[trial.user_attrs[DIGEST_ATTR]] < N
+
+
+def test_the_constraint_is_told_with_both_values(make):
+    run = make(trials=6)
+    run.run()
+    for trial in run.study.get_trials(states=(TrialState.COMPLETE,)):
+        assert len(trial.values) == 2
+        assert all((value <= 0) == (trial.values[0] <= 25.0 + 1e-6) for value in trial.constraints.values())
+
+
+def test_a_failed_candidate_is_told_and_the_search_goes_on(make):
+    run = make(trials=6, fail={2})
+    run.run()
+    failed = run.study.get_trials(states=(TrialState.FAIL,))
+    assert [t.user_attrs["why"] for t in failed] == ["RuntimeError: no"]
+    assert run.tried == 6
+    assert failed[0].user_attrs[DIGEST_ATTR] in known_digests(run.study)
+
+
+def test_interrupt_leaves_unfinished_policies_to_the_next_sitting(make):
+    interrupt = Interrupt()
+    run = make(trials=50, interrupt=interrupt)
+    told = []
+    run.observer.advance = lambda n=1: told.append(n) or setattr(interrupt, "requested", len(told) > 4)
+    run.run()
+    assert run.tried < 50
+    assert not run.pool.pending
+
+
+def test_predictions_respect_the_budget(make):
+    run = make(trials=10)
+    for _ in range(10):
+        proposal = run.proposer.next()
+        assert proposal.predicted_ms <= 25.0 * 0.97 + 1e-9
