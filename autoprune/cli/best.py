@@ -11,7 +11,6 @@ from autoprune.budget import Budget
 from autoprune.cli.options import BudgetType, db_option, json_option, stacked
 from autoprune.cli.output import Output
 from autoprune.cli.tabular import emit_rows, table_options
-from autoprune.cli.text import ms, number, policy_line
 from autoprune.errors import BudgetError
 
 _filters = stacked(
@@ -51,6 +50,8 @@ def command(
     with Store.open(db) as store:
         points = store.best(budget.absolute_ms, statistic=budget.statistic, limit=limit, **wanted)
         document = {"db": store.url_masked, "budget": str(budget), "best": [point.to_dict() for point in points]}
+    from autoprune.report.words import ms, number, policy_line
+
     rows: list[dict[str, Any]] = document["best"]  # type: ignore[assignment]
 
     def human() -> None:

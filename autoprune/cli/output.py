@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -55,7 +56,9 @@ class Output:
             )
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
-        Console(file=stream, width=None if terminal else 10_000, highlight=False).print(table)
+        text = io.StringIO()
+        Console(file=stream if terminal else text, width=None if terminal else 10_000, highlight=False).print(table)
+        self._write("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
     def talk(self, text: str) -> None:
         """Print a line of talk, which is no result, on stderr."""
@@ -84,6 +87,8 @@ def opened(as_json: bool) -> Iterator[Output]:
     extension or a worker process prints can get into the document.
     """
     if not as_json:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that knows no ● shows an escape, not a traceback
+            sys.stdout.reconfigure(errors="backslashreplace")
         yield Output(False)
         return
     sys.stdout.flush()

@@ -12,16 +12,7 @@ import click
 from click.core import ParameterSource
 
 from autoprune.cli.output import Output
-from autoprune.cli.text import interval, ms, number, pick, policy_line, speedup
-
-_VERDICT = {
-    "met": "A policy meets the budget.",
-    "already_met": "The model meets the budget without pruning.",
-    "not_met": "No policy that was tried meets the budget.",
-    "infeasible": "No policy can meet the budget: it is under the floor.",
-    "too_noisy": "This machine is too disturbed to decide.",
-    "interrupted": "Interrupted; everything so far is saved, and the same command goes on.",
-}
+from autoprune.report.words import interval, ms, number, pick, policy_line, times, verdict
 
 
 def show_result(output: Output, document: Mapping[str, Any], out: str | None = None) -> None:
@@ -33,7 +24,7 @@ def show_result(output: Output, document: Mapping[str, Any], out: str | None = N
         out: Folder of the export, if there is one.
     """
     statistic = pick(document, "budget", "statistic") or "p50"
-    output.print(_VERDICT.get(document["status"], document["status"]))
+    output.print(verdict(document["status"]))
     output.print()
     _facts(output, document, statistic)
     if document.get("front"):
@@ -52,7 +43,7 @@ def show_front(output: Output, rows: Sequence[Mapping[str, Any]], statistic: str
             [
                 str(row.get("trial", "")),
                 ms(pick(row, "latency_ms", statistic)),
-                speedup(row.get("speedup")),
+                times(row.get("speedup")),
                 number(row.get("score")),
                 number(row.get("drop")),
                 interval(row.get("drop_ci95")),
@@ -110,6 +101,8 @@ def next_steps(document: Mapping[str, Any], out: str | None = None, flag: str = 
     status = document["status"]
     if status in ("not_met", "infeasible"):
         return _smaller_wish(document, flag)
+    if status == "interrupted":
+        return ["The same command goes on where this one stopped."]
     if status == "too_noisy":
         return ["What disturbs this machine:", "", "autoprune doctor"]
     if status != "met":
@@ -191,7 +184,7 @@ def _policy_facts(name: str, row: Mapping[str, Any], statistic: str) -> list[tup
     ratio = f"ratio {number(row.get('ratio'), 3)} {interval(row.get('ratio_ci95'), 3)}"
     drop = f"drop {number(row.get('drop'))} {interval(row.get('drop_ci95'))}"
     return [
-        (name, f"{ms(pick(row, 'latency_ms', statistic))}   {speedup(row.get('speedup'))} faster   {ratio}"),
+        (name, f"{ms(pick(row, 'latency_ms', statistic))}   {times(row.get('speedup'))} faster   {ratio}"),
         ("", f"score {number(row.get('score'))}   {drop}"),
         ("", policy_line(row.get("policy"))),
         ("", checked),

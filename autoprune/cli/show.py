@@ -19,4 +19,29 @@ def command(output: Output, study: str, db: str | None) -> None:
     from autoprune.engine import queries
 
     document = queries.show(db, study)
-    output.emit(document, lambda: show_result(output, document))
+
+    def human() -> None:
+        show_result(output, document)
+        output.print()
+        output.print(_drawing(db, study))
+
+    output.emit(document, human)
+
+
+def _drawing(db: str | None, study: str) -> str:
+    from autoprune.report.gather import gather
+    from autoprune.report.text import front_plot
+    from autoprune.report.words import pick
+    from autoprune.store import Store
+
+    with Store.open(db) as store:
+        data = gather(store, study)
+    front = {point.trial for point in data.front}
+    best_ms, best_score = pick(data.best, "latency_ms", data.statistic), pick(data.best, "score")
+    return front_plot(
+        data.front,
+        others=[point for point in data.points if point.trial not in front],
+        dense=None if data.dense_ms is None or data.dense_score is None else (data.dense_ms, data.dense_score),
+        best=None if best_ms is None or best_score is None else (best_ms, best_score),
+        limit_ms=data.limit_ms,
+    )

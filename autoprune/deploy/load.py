@@ -11,6 +11,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from autoprune.deploy.policy_file import TABLES_FILE, read_policy_file
+from autoprune.deploy.quiet import no_progress_bars
 from autoprune.errors import AssetError, ConfigError, ModelError
 from autoprune.policy import PruningPolicy
 from autoprune.pruning.attach import attach
@@ -57,7 +58,8 @@ def load_dense(
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(folder, **options)
-        model = _model_class(config, trust_remote_code).from_pretrained(folder, config=config, **options)
+        with no_progress_bars():
+            model = _model_class(config, trust_remote_code).from_pretrained(folder, config=config, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     except (OSError, ValueError, KeyError, RuntimeError, json.JSONDecodeError) as error:
         reason = " ".join(str(error).split())[:300]

@@ -14,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from autoprune.deploy.policy_file import POLICY_FILE, TABLES_FILE, PolicyFile
+from autoprune.deploy.quiet import no_progress_bars
 from autoprune.errors import AssetError, InputError
 from autoprune.policy import PruningPolicy
 from autoprune.pruning.tables import TableSet
@@ -68,7 +69,7 @@ def save_pruned(
         task=dict(task or {}),
         study=dict(study or {}),
     )
-    with _whole_folder(Path(os.path.abspath(Path(out_dir).expanduser()))) as folder:
+    with _whole_folder(Path(os.path.abspath(Path(out_dir).expanduser()))) as folder, no_progress_bars():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         if needed is not None:

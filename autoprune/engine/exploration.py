@@ -62,7 +62,6 @@ def explore(
         dense = known.pop(_DENSE.digest(), None)
         scoreboard = Scoreboard(session.task, _score_dense(pool, session, observer) if dense is None else dense)
         _tell_dense(study, session, scoreboard, recorder, limits)
-        tried, rivals = restore(study, scoreboard, known)
         projector = Projector(
             maker.probe.cost_table,
             session.workload.lengths,
@@ -71,6 +70,7 @@ def explore(
             table_of,
             maker.anchor[budget.statistic],
         )
+        tried, rivals = restore(study, scoreboard, projector, known)
         floor_ms = maker.probe.floor_ratio * maker.anchor[budget.statistic]
         run = SearchRun(
             study=study,

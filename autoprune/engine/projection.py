@@ -11,7 +11,7 @@ from autoprune.spaces.space import Shape
 
 _STEPS = 30
 _MAX_SCALE = 6.0  # the last stage keeps exp(-6), a quarter of a percent: nothing is left to remove
-_MARGIN = 0.97  # aim 3 % inside, the cost table's own error, so that most proposals are feasible
+_MARGIN = 0.96  # aim inside by the interval's half width and some of the cost table's error
 
 
 class Projector:
@@ -40,14 +40,29 @@ class Projector:
         self._n_protected = n_protected
         self._statistic = statistic
         self._tables = tables
-        self._scale = dense_ms / self._raw(PruningPolicy())
+        self._corrected = cost_table
+        self._pairs: list[tuple[PruningPolicy, int, int, float]] = []
+        self._scale = dense_ms / self._statistic_of(cost_table, PruningPolicy())
 
     def predict(self, policy: PruningPolicy) -> float:
         """Return the predicted latency in milliseconds, of the budget's statistic over the lengths."""
-        return self._raw(policy) * self._scale
+        return self._statistic_of(self._corrected, policy) * self._scale
 
-    def _raw(self, policy: PruningPolicy) -> float:
-        return self._cost_table.predict_statistic(policy, self._lengths, self._n_protected, self._statistic)
+    def observe(self, policy: PruningPolicy, measured_ms: float) -> None:
+        """Correct the predictions by a measured policy; later proposals of its method profit.
+
+        Args:
+            policy: The policy.
+            measured_ms: Its latency, normalised as all of the study's figures are.
+        """
+        table, middle = self._cost_table, sorted(self._lengths)[len(self._lengths) // 2]
+        share = measured_ms / (self._scale * self._statistic_of(table, policy))
+        plain = table.predict(policy, middle, self._n_protected)
+        self._pairs.append((policy, middle, self._n_protected, plain * share))
+        self._corrected = table.recalibrate(self._pairs)
+
+    def _statistic_of(self, table: CostTable, policy: PruningPolicy) -> float:
+        return table.predict_statistic(policy, self._lengths, self._n_protected, self._statistic)
 
     def fit(self, shape: Shape, target_ms: float) -> PruningPolicy | None:
         """Return the shape's gentlest policy that is predicted to take at most ``target_ms``.

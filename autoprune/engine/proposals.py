@@ -79,6 +79,10 @@ class Proposer:
             return proposal
         return None
 
+    def observe(self, policy: PruningPolicy, measured_ms: float) -> None:
+        """Learn from a measured latency."""
+        self._projector.observe(policy, measured_ms)
+
     def _target(self, params: Mapping[str, Any]) -> float:
         """Return the latency aimed at: a share of the budget, but not below what can be reached."""
         return max(float(params["share"]) * self._limit_ms, min(self._limit_ms, self._floor_ms * 1.1))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import TrialState
 
-from autoprune.engine.proposals import DIGEST_ATTR, was_evaluated
+from autoprune.engine.proposals import DIGEST_ATTR, POLICY_ATTR, was_evaluated
 from autoprune.engine.record import unpack_logits
 from autoprune.engine.session import versions
 from autoprune.errors import ConfigError
 from autoprune.evaluate.rungs import Rival
+from autoprune.policy import PruningPolicy
 from autoprune.store.rows import StudyRecord
 
 if TYPE_CHECKING:
+    from autoprune.engine.projection import Projector
     from autoprune.engine.scoreboard import Scoreboard
     from autoprune.engine.session import Session
     from autoprune.evaluate.quality import Logits
@@ -77,8 +80,10 @@ def stored_logits(store: Store, study: str) -> dict[str, Logits]:
     return {digest: unpack_logits(data) for digest, (_, data) in longest.items()}
 
 
-def restore(study: optuna.Study, scoreboard: Scoreboard, logits: Mapping[str, Logits]) -> tuple[int, list[Rival]]:
-    """Give the scoreboard what an earlier sitting scored.
+def restore(
+    study: optuna.Study, scoreboard: Scoreboard, projector: Projector, logits: Mapping[str, Logits]
+) -> tuple[int, list[Rival]]:
+    """Give the scoreboard and the projector what an earlier sitting found.
 
     Returns:
         Policies tried so far (dense not counted), and the finished ones that others are compared with.
@@ -93,4 +98,5 @@ def restore(study: optuna.Study, scoreboard: Scoreboard, logits: Mapping[str, Lo
         own = str(trial.user_attrs[DIGEST_ATTR])
         if trial.state is TrialState.COMPLETE and scoreboard.done(own) == scoreboard.n_examples:
             rivals.append(Rival(trial.values[0], scoreboard.kl(own)))
+            projector.observe(PruningPolicy.from_dict(json.loads(trial.user_attrs[POLICY_ATTR])), trial.values[0])
     return tried, rivals

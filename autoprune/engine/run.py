@@ -120,8 +120,10 @@ class SearchRun:
         size = next_rung(done, self.scoreboard.n_examples)
         if size is None:
             self._to_time.append(proposal)
+            self.observer.update(now="scored")
         else:
             self.pool.submit(Job(proposal.digest, proposal.policy, done, size))
+            self.observer.update(now=f"scoring {done}-{size} of {self.scoreboard.n_examples}")
 
     def _take(self, outcome: Outcome) -> None:
         proposal = self._running[outcome.job.key]
@@ -167,6 +169,7 @@ class SearchRun:
 
     def _finish(self, proposal: Proposal) -> None:
         """Time a fully scored policy, keep the figures, tell the study."""
+        self.observer.update(now="timing")
         timing = self.timer.measure(proposal.policy)
         figures = timing_figures(timing, self.limits.anchor, self.limits.statistic)
         latency_ms = figures["latency_ms"][self.limits.statistic]
@@ -178,6 +181,7 @@ class SearchRun:
             "search", number, proposal.digest, timing, self.limits.statistic, latency_ms, extra=extra
         )
         tell_values(self.study, proposal.trial, latency_ms, quality.score, excess)
+        self.proposer.observe(proposal.policy, latency_ms)
         self.rivals.append(Rival(latency_ms, self.scoreboard.kl(proposal.digest)))
         self._note(latency_ms, quality, excess)
         self._forget(proposal)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +18,9 @@ from autoprune.latency.machine import machine_warnings
 from autoprune.latency.memory import forward_peak_bytes
 from autoprune.latency.meter import Meter, MeterSettings, PairedTiming, interleave
 from autoprune.latency.overheads import Bench, measure_overheads
+from autoprune.latency.probe_result import ProbeResult
 from autoprune.latency.runners import device_timer, make_runner, n_tokens, shorten
-from autoprune.latency.stats import NS_PER_MS, LatencyStats
+from autoprune.latency.stats import NS_PER_MS
 from autoprune.latency.sweep import (
     LayerClock,
     SweepPoint,
@@ -42,117 +41,15 @@ if TYPE_CHECKING:
 
     from autoprune.latency.workload import Workload
 
+__all__ = ["ProbeResult", "probe"]
+
+QUICK_SCORERS = ("random", "truncate", "lexicon", "cls_attention")
+QUICK_REDUCERS = ("drop", "fuse")
 _PASSES = 20  # dense forwards' worth that a point may take
 _SWEEP_ROUNDS = 10
 _OVERHEAD_ROUNDS = 8
 _FIRST_TOKEN_POINTS = 4
-_SCHEMA = 1
 _TINY = 1e-9  # a keep that leaves the protected tokens alone
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """What the probe found. Latencies are in milliseconds.
-
-    Attributes:
-        dense: Statistics of dense over the workload's inputs.
-        dense_timing: Raw samples of dense and of the floor policy, in pairs.
-        sweep: Dense on fewer and fewer tokens of the longest input.
-        floor_policy: The strongest useful policy: everything but the protected tokens leaves as early
-            as the family allows (at the input wherever ids exist), scored by a scorer that costs next
-            to nothing, the last layer computing the first token alone where that is exact.
-        floor_ms: Its measured latency, as ratio times dense, in the statistic asked for: the floor.
-            No policy of this model can be faster on this workload; a budget under it cannot be met.
-        floor_ratio: Measured latency of the floor policy over that of dense.
-        floor_ratio_ci: Its 95 % interval.
-        cost_table: Predicts the latency of any policy.
-        scorer_ms: What each scorer costs at full length, by ``name@input`` or ``name@layer``.
-        notes: Flat regions, disturbances and what could not be measured, in words.
-        seconds: What the probe took.
-        end_to_end_ms: Median of tokenising and running one input, or None if not asked for.
-        memory_peak: Bytes, or None: what a fresh process holds at most while it runs the model.
-        model_bytes: Bytes of weights and buffers.
-        dense_flops: Floating-point operations of dense on the longest input, or None if not countable.
-        statistic: The statistic of the floor.
-    """
-
-    dense: LatencyStats
-    dense_timing: PairedTiming
-    sweep: list[SweepPoint]
-    floor_policy: PruningPolicy
-    floor_ms: float
-    floor_ratio: float
-    floor_ratio_ci: tuple[float, float]
-    cost_table: CostTable
-    scorer_ms: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    end_to_end_ms: float | None = None
-    memory_peak: int | None = None
-    model_bytes: int = 0
-    dense_flops: int | None = None
-    statistic: str = "p50"
-
-    def lines(self) -> list[str]:
-        """Return the findings in lines for people."""
-        low, high = self.floor_ratio_ci
-        out = [f"dense      {self.dense.p50:.1f} ms p50, {self.dense.p95:.1f} p95, {self.dense.mean:.1f} mean"]
-        if self.end_to_end_ms is not None:
-            out.append(f"end to end {self.end_to_end_ms:.1f} ms with tokenisation")
-        out += [f"{p.tokens:>5} tokens {p.ms:8.2f} ms  {p.ratio:6.1%} of dense" for p in reversed(self.sweep)]
-        out.append(
-            f"floor      {self.floor_ms:.1f} ms {self.statistic} ({self.floor_ratio:.1%} of dense, "
-            f"95 % {low:.1%} to {high:.1%}): {self.floor_policy.describe()}"
-        )
-        if self.scorer_ms:
-            costs = sorted(self.scorer_ms.items(), key=lambda item: item[1])
-            out.append("scoring    " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in costs))
-        if self.memory_peak is not None:
-            out.append(f"memory     {self.memory_peak / 2**20:.0f} MiB at most, weights {self.model_bytes / 2**20:.0f}")
-        return out + [f"note       {note}" for note in self.notes]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON types, raw samples in base64; ``from_dict`` gives it back."""
-        return {
-            "schema": _SCHEMA,
-            "dense": self.dense.to_dict(),
-            "dense_timing": base64.b64encode(self.dense_timing.to_bytes()).decode(),
-            "sweep": [point.to_dict() for point in self.sweep],
-            "floor_policy": self.floor_policy.to_dict(),
-            "floor_ms": self.floor_ms,
-            "floor_ratio": self.floor_ratio,
-            "floor_ratio_ci": list(self.floor_ratio_ci),
-            "cost_table": self.cost_table.to_dict(),
-            "scorer_ms": dict(self.scorer_ms),
-            "notes": list(self.notes),
-            "seconds": self.seconds,
-            "end_to_end_ms": self.end_to_end_ms,
-            "memory_peak": self.memory_peak,
-            "model_bytes": self.model_bytes,
-            "dense_flops": self.dense_flops,
-            "statistic": self.statistic,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ProbeResult:
-        """Read what ``to_dict`` wrote.
-
-        Raises:
-            MeasurementError: Another version of autoprune wrote it.
-        """
-        if data.get("schema") != _SCHEMA:
-            raise MeasurementError("The stored probe has another format.", "Probe again.")
-        return cls(
-            **{
-                **{name: value for name, value in data.items() if name != "schema"},
-                "dense": LatencyStats.from_dict(data["dense"]),
-                "dense_timing": PairedTiming.from_bytes(base64.b64decode(data["dense_timing"])),
-                "sweep": [SweepPoint.from_dict(point) for point in data["sweep"]],
-                "floor_policy": PruningPolicy.from_dict(data["floor_policy"]),
-                "floor_ratio_ci": tuple(data["floor_ratio_ci"]),
-                "cost_table": CostTable.from_dict(data["cost_table"]),
-            }
-        )
 
 
 def probe(
@@ -180,8 +77,10 @@ def probe(
         statistic: The budget's statistic: the floor is given in it.
         progress: Is told in words what happens.
         tokenizer: Names the special tokens; None: see ``attach``.
-        scorers: Whose cost to measure; None takes all that are registered, () none.
-        reducers: Likewise.
+        scorers: Whose cost to measure, such as those of the search space; None takes ``QUICK_SCORERS``,
+            () none. The table charges the others as the dearest measured one, and ``measure_overheads``
+            adds them later.
+        reducers: Likewise; None takes ``QUICK_REDUCERS``.
         tokens: Points of the sweep; None takes a ladder up to the longest input.
         tokenize: Turns input number i from text into tensors, for the end-to-end figure.
         memory: Whether to measure peak memory in a fresh process (some seconds more).
@@ -308,8 +207,8 @@ class _Prober:
         self, table: CostTable, scorers: Iterable[str] | None, reducers: Iterable[str] | None
     ) -> tuple[CostTable, list[str]]:
         """Time the scorers and reducers; see ``measure_overheads``."""
-        chosen = SCORERS.names() if scorers is None else list(scorers)
-        others = REDUCERS.names() if reducers is None else list(reducers)
+        chosen = [name for name in QUICK_SCORERS if name in SCORERS] if scorers is None else list(scorers)
+        others = [name for name in QUICK_REDUCERS if name in REDUCERS] if reducers is None else list(reducers)
         if not chosen and not others:
             return table, []
         seconds = _PASSES * (2 * len(chosen) + len(others) + 1) * table.dense(n_tokens(self.longest)) / 1e3

@@ -14,7 +14,9 @@ from autoprune.pruning.selectors import keep_counts, scored_counts, take
 from autoprune.pruning.state import Run, StageTrace
 
 
-def score_context(plan: Plan, run: Run, stage: StagePlan, hidden: Tensor | None, attention: Attention | None) -> ScoreContext:
+def score_context(
+    plan: Plan, run: Run, stage: StagePlan, hidden: Tensor | None, attention: Attention | None
+) -> ScoreContext:
     """Return what the stage's scorer may look at."""
     return ScoreContext(
         positions=run.positions if run.start is None else (run.positions - run.start).clamp(min=0),
@@ -144,7 +146,9 @@ def positions_by_row(positions: Tensor, valid: Tensor | None, synthetic: Tensor 
     return [sorted(row[keep].tolist()) for row, keep in zip(positions, real, strict=True)]
 
 
-def _note(run: Run, stage: StagePlan, score: Tensor | None, before: tuple[Tensor, Tensor | None, Tensor | None]) -> None:
+def _note(
+    run: Run, stage: StagePlan, score: Tensor | None, before: tuple[Tensor, Tensor | None, Tensor | None]
+) -> None:
     if run.trace is None:
         return
     run.trace.stages.append(

@@ -34,7 +34,8 @@ def _eager(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor
     function = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if function is None:
         raise UnsupportedModelError(
-            f"{type(module).__name__} has no eager attention function.", "Load the model with attn_implementation='sdpa'."
+            f"{type(module).__name__} has no eager attention function.",
+            "Load the model with attn_implementation='sdpa'.",
         )
     result: tuple[Tensor, Tensor | None] = function(module, *args, **kwargs)
     return result
@@ -123,6 +124,7 @@ def first_query(
         key: (B, H, n, hd).
         value: (B, H, n, hd).
         attention_mask: Broadcastable to (B, H, n, n), or None.
+        **kwargs: What else the attention module passes.
 
     Returns:
         (B, n, H, hd) with stride 0 over n, and None.
@@ -137,7 +139,7 @@ def first_query(
 
 def is_tracing() -> bool:
     """Whether a compiler or exporter records this forward, so that nothing may be read back."""
-    return bool(torch.compiler.is_compiling() or torch.jit.is_tracing())
+    return bool(torch.compiler.is_compiling() or torch._C._get_tracing_state())
 
 
 register()

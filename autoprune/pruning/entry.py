@@ -22,7 +22,9 @@ def argument_names(module: nn.Module) -> list[str]:
     return list(inspect.signature(module.forward).parameters)
 
 
-def begin(plan: Plan, run: Run, shape: tuple[int, int], device: torch.device, mask: Tensor | None, table: Tensor | None) -> None:
+def begin(
+    plan: Plan, run: Run, shape: tuple[int, int], device: torch.device, mask: Tensor | None, table: Tensor | None
+) -> None:
     """Fill the books of a pass; this is where the host reads lengths, once.
 
     Args:

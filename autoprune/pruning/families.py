@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from autoprune.errors import UnsupportedModelError
-
-
-def _base(model: PreTrainedModel) -> nn.Module:
-    base: nn.Module = model.base_model
-    return base
+from autoprune.pruning.family import Family, base_core
 
 
 def _encoder(model: PreTrainedModel) -> nn.Module:
@@ -23,7 +17,7 @@ def _encoder(model: PreTrainedModel) -> nn.Module:
         found = getattr(owner, "encoder", None)
         if isinstance(found, nn.Module):
             return found
-    return _base(model)
+    return base_core(model)
 
 
 def _speech_encoder(model: PreTrainedModel) -> nn.Module:
@@ -32,122 +26,11 @@ def _speech_encoder(model: PreTrainedModel) -> nn.Module:
 
 
 def _clip_text(model: PreTrainedModel) -> nn.Module:
-    return getattr(model, "text_model", None) or _base(model)
+    return getattr(model, "text_model", None) or base_core(model)
 
 
 def _clip_vision(model: PreTrainedModel) -> nn.Module:
-    return getattr(model, "vision_model", None) or _base(model)
-
-
-@dataclass(frozen=True)
-class Family:
-    """One row of the table. Module paths are relative to the core or to a layer.
-
-    Attributes:
-        name: For people and messages.
-        model_types: ``config.model_type`` of the members.
-        layer_path: The list of layers, from the core.
-        core: Finds the module that takes the 2-D mask and runs the layers.
-        token_ids: Whether the input is token ids.
-        first_token: Whether there is a first token that collects the text (CLS).
-        attention_hook: Whether the attention goes through transformers' attention interface.
-        filters_ids: Whether ids can leave before the embedding, positions being passed explicitly.
-        positions: How positions are counted: from 0, or as RoBERTa does.
-        masks: What the layers' mask holds: padding alone, a window, causality, padding of both axes, or nothing.
-        cached: Whether layers keep a cache of keys and values, so that each knows only what reached it.
-        prefix: Tokens at the front that are protected whatever the policy says.
-        rope: Keyword of the rotary embedding that layers receive, or None.
-        after_attention: Module in a layer whose output is the whole state after attention, or None.
-        query: Query projection in a layer (first-token shortcut), or None.
-        first_rows: Modules in a layer whose inputs are cut to the first row by the shortcut.
-        heads: Classes whose head reads the first token alone.
-        shared: Whether one module serves several layers.
-        short_heads: Classes in which what follows takes a short sequence, so that nothing is put back.
-        relative: Per-layer inputs that hold one value per pair of tokens.
-        bias_maker: Module in the core that makes the full per-pair input when no layer has yet, or None.
-        note: What a user should know.
-    """
-
-    name: str
-    model_types: tuple[str, ...]
-    layer_path: str
-    core: Callable[[PreTrainedModel], nn.Module] = _base
-    token_ids: bool = True
-    first_token: bool = True
-    attention_hook: bool = True
-    filters_ids: bool = False
-    positions: Literal["absolute", "roberta"] = "absolute"
-    masks: Literal["padding", "window", "causal", "square", "none"] = "padding"
-    cached: bool = False
-    prefix: int = 0
-    rope: str | None = None
-    after_attention: str | None = None
-    query: str | None = None
-    first_rows: tuple[str, ...] = ()
-    heads: tuple[str, ...] = ()
-    shared: bool = False
-    short_heads: tuple[str, ...] = ()
-    relative: tuple[str, ...] = ()
-    bias_maker: str | None = None
-    note: str = ""
-
-    @property
-    def supports_input_stage(self) -> bool:
-        """Whether a stage may stand at the input."""
-        return not self.cached
-
-    @property
-    def has_first_token(self) -> bool:
-        """Whether there is a first token that collects the text (CLS)."""
-        return self.first_token
-
-    @property
-    def has_attention_hook(self) -> bool:
-        """Whether attention scorers can be used."""
-        return self.attention_hook
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        facts = [
-            "attention scorers" if self.attention_hook else "no attention scorers",
-            "first token" if self.first_token else "no first token",
-            "after_attention" if self.after_attention else "",
-            self.note,
-        ]
-        return "; ".join(fact for fact in facts if fact)
-
-    def layers(self, model: PreTrainedModel) -> list[nn.Module]:
-        """Return the layer modules (each once)."""
-        found = self.core(model).get_submodule(self.layer_path)
-        return list(found.children())
-
-    def n_layers(self, model: PreTrainedModel) -> int:
-        """Return how many layers run in a forward pass."""
-        if self.shared:
-            return int(model.config.num_hidden_layers)
-        return len(self.layers(model))
-
-    def embeddings(self, model: PreTrainedModel) -> nn.Module:
-        """Return the token embedding.
-
-        Raises:
-            UnsupportedModelError: The family has no token ids.
-        """
-        if not self.token_ids:
-            raise UnsupportedModelError(f"The family {self.name} has no token ids, so it has no token embedding.")
-        found: nn.Module = model.get_input_embeddings()
-        return found
-
-    def reads_first_token(self, model: PreTrainedModel) -> bool:
-        """Whether the model's head reads the first token alone."""
-        # ModernBERT's head reads the first token or the mean, as its configuration says.
-        pooling = getattr(model.config, "classifier_pooling", "cls")
-        return type(model).__name__ in self.heads and pooling == "cls"
-
-    def restores(self, model: PreTrainedModel) -> bool:
-        """Whether what follows the layers needs all positions."""
-        return not (self.reads_first_token(model) or type(model).__name__ in self.short_heads)
+    return getattr(model, "vision_model", None) or base_core(model)
 
 
 _BERT: dict[str, Any] = {
@@ -193,14 +76,22 @@ FAMILIES: tuple[Family, ...] = (
     _family("XLM-R", "xlm-roberta", "XLMRoberta", _CLASSIFY, _BERT, positions="roberta"),
     _family("ELECTRA", "electra", "Electra", ("SequenceClassification",), _BERT),
     _family(
-        "DistilBERT", "distilbert", "DistilBert", _CLASSIFY, _BERT,
+        "DistilBERT",
+        "distilbert",
+        "DistilBert",
+        _CLASSIFY,
+        _BERT,
         layer_path="transformer.layer",
         after_attention="sa_layer_norm",
         query="attention.q_lin",
         first_rows=("attention.out_lin", "sa_layer_norm"),
     ),
     _family(
-        "ALBERT", "albert", "Albert", _CLASSIFY, _BERT,
+        "ALBERT",
+        "albert",
+        "Albert",
+        _CLASSIFY,
+        _BERT,
         layer_path="encoder.albert_layer_groups",
         after_attention="albert_layers.0.attention",
         query="albert_layers.0.attention.query",
@@ -232,7 +123,11 @@ FAMILIES: tuple[Family, ...] = (
     _family("ViT", "vit", "ViT", ("ImageClassification",), _VIT),
     _family("DeiT", "deit", "DeiT", ("ImageClassification",), _VIT, prefix=2, note="distillation token protected"),
     _family(
-        "DINOv2", "dinov2", "Dinov2", (), _VIT,
+        "DINOv2",
+        "dinov2",
+        "Dinov2",
+        (),
+        _VIT,
         layer_path="encoder.layer",
         first_rows=(),
         note="the head reads all patches, so outputs are restored",

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from autoprune.errors import PolicyError
 from autoprune.pruning.apply import apply_stage
 from autoprune.pruning.attention import first_query
-from autoprune.pruning.entry import argument_names, begin, open_pass
 from autoprune.pruning.bias import sized_attention
 from autoprune.pruning.decoder import check_cache, find_prefix, past_length, step_mask, store_prefix
+from autoprune.pruning.entry import argument_names, begin, open_pass
 from autoprune.pruning.masks import gather_rope, layer_mask, relative_input
 from autoprune.pruning.plan import Plan, StagePlan
 from autoprune.pruning.restore import restore

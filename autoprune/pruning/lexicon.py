@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from autoprune.errors import ConfigError, DataError, UnsupportedModelError
 from autoprune.pruning.families import family_of
+from autoprune.pruning.protect import vocabulary_size
 from autoprune.pruning.twin import twin
 
 Batch = dict[str, Tensor]
@@ -49,13 +50,16 @@ def build_lexicon(
         UnsupportedModelError: The family has no token ids, or the model gives no logits.
     """
     methods: dict[str, Callable[[PreTrainedModel, Batch], Tensor]] = {
-        "gradient": _gradient, "attention": _attention, "leave_one_out": _leave_one_out
+        "gradient": _gradient,
+        "attention": _attention,
+        "leave_one_out": _leave_one_out,
     }
     if method not in methods:
         raise ConfigError(f"There is no lexicon method {method!r}.", f"Known: {', '.join(sorted(methods))}.")
     if prior_strength < 0:
         raise ConfigError(f"prior_strength must be 0 or more, not {prior_strength!r}.")
-    vocabulary = int(family_of(model).embeddings(model).num_embeddings)  # type: ignore[arg-type]
+    family_of(model).embeddings(model)  # says so where there are no ids
+    vocabulary = vocabulary_size(model)
     copy = _copy(model, method)
     total, seen = torch.zeros(vocabulary, dtype=torch.float64), torch.zeros(vocabulary, dtype=torch.float64)
     texts = 0
@@ -99,7 +103,8 @@ def _real(batch: Batch) -> Tensor:
 
 
 def _copy(model: PreTrainedModel, method: str) -> PreTrainedModel:
-    copy = twin(model).eval()
+    copy = twin(model)
+    copy.train(False)
     if method == "attention":
         for module in copy.modules():
             config: Any = getattr(module, "config", None)
@@ -135,7 +140,8 @@ def _gradient(model: PreTrainedModel, batch: Batch) -> Tensor:
             (gradient,) = torch.autograd.grad(odds.sum(), seen[0])
     finally:
         hook.remove()
-    return (gradient * seen[0]).detach().norm(dim=-1)
+    found: Tensor = torch.linalg.vector_norm((gradient * seen[0]).detach(), dim=-1)
+    return found
 
 
 def _attention(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -145,7 +151,8 @@ def _attention(model: PreTrainedModel, batch: Batch) -> Tensor:
     if not maps:
         raise UnsupportedModelError("This model gives no attention maps.", "Use the method 'gradient'.")
     weight = _real(batch).float()
-    return torch.stack([(m.float().mean(1) * weight.unsqueeze(-1)).sum(1) for m in maps]).mean(0)
+    received: Tensor = torch.stack([(m.float().mean(1) * weight.unsqueeze(-1)).sum(1) for m in maps]).mean(0)
+    return received
 
 
 def _leave_one_out(model: PreTrainedModel, batch: Batch) -> Tensor:

@@ -53,7 +53,9 @@ def parse(cls: type[P], given: Mapping[str, Any], what: str) -> P:
     unknown = sorted(set(given) - set(fields))
     if unknown:
         known = ", ".join(sorted(fields)) or "none"
-        raise PolicyError(f"The {what} has no parameter {', '.join(map(repr, unknown))}.", f"Known parameters: {known}.")
+        raise PolicyError(
+            f"The {what} has no parameter {', '.join(map(repr, unknown))}.", f"Known parameters: {known}."
+        )
     for name, field in fields.items():
         if name in given:
             _check(given[name], field, f"The {what}'s parameter {name!r}")

@@ -15,6 +15,7 @@ from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning.context import Reducer, Scorer
 from autoprune.pruning.families import Family
 from autoprune.pruning.params import parse
+from autoprune.pruning.protect import vocabulary_size
 from autoprune.pruning.tables import TableSet
 
 
@@ -172,7 +173,8 @@ def _check_family(plan: StagePlan, family: Family) -> None:
         )
     if "hidden" in plan.needs and stage.layer == "input":
         raise PolicyError(
-            f"The scorer {stage.scorer!r} needs hidden states, and there are none at the input.", "Use layer 1 or later."
+            f"The scorer {stage.scorer!r} needs hidden states, and there are none at the input.",
+            "Use layer 1 or later.",
         )
     if plan.reducer.merges and stage.layer == "input":
         raise PolicyError(f"The reducer {stage.reduce!r} needs hidden states, and there are none at the input.")
@@ -228,7 +230,9 @@ def _tables(
     found: dict[str, dict[str, Tensor]] = {}
     for key in policy.tables():
         if tables is None or key not in tables:
-            raise PolicyError(f"The policy refers to the table {key[:19]}..., which was not given.", "Pass tables= to attach.")
+            raise PolicyError(
+                f"The policy refers to the table {key[:19]}..., which was not given.", "Pass tables= to attach."
+            )
         found[key] = {name: tensor.to(model.device) for name, tensor in tables[key].items()}
     for plan in stages:
         _check_columns(plan, found, model)
@@ -240,7 +244,7 @@ def _check_columns(plan: StagePlan, found: dict[str, dict[str, Tensor]], model: 
     key: Any = plan.stage.params.get("table")
     if not columns or key not in found:
         return
-    vocabulary = int(model.get_input_embeddings().num_embeddings)
+    vocabulary = vocabulary_size(model)
     for name in columns:
         column = found[key].get(name)
         if column is None or column.dim() != 1 or column.shape[0] < vocabulary:

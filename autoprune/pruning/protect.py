@@ -49,7 +49,7 @@ def find_tokenizer(model: PreTrainedModel) -> Any | None:
 def special_ids(model: PreTrainedModel, tokenizer: Any | None) -> set[int]:
     """Return the ids of special tokens; ``[UNK]`` is not one of them, since it stands for text."""
     if tokenizer is not None:
-        return {int(i) for i in tokenizer.all_special_ids} - {getattr(tokenizer, "unk_token_id", None)}  # type: ignore[arg-type]
+        return {int(i) for i in tokenizer.all_special_ids} - {getattr(tokenizer, "unk_token_id", None)}
     found: set[int] = set()
     for name in _SPECIAL:
         value = getattr(model.config, name, None)
@@ -63,6 +63,12 @@ def special_ids(model: PreTrainedModel, tokenizer: Any | None) -> set[int]:
     return found
 
 
+def vocabulary_size(model: PreTrainedModel) -> int:
+    """Return the number of rows of the token embedding."""
+    embedding: Any = model.get_input_embeddings()
+    return int(embedding.num_embeddings)
+
+
 def protected_ids(model: PreTrainedModel, policy: PruningPolicy, tokenizer: Any | None) -> Tensor | None:
     """Return (V,) bool, the ids that never leave, or None when the policy protects none by id.
 
@@ -70,7 +76,7 @@ def protected_ids(model: PreTrainedModel, policy: PruningPolicy, tokenizer: Any 
         PolicyError: The policy has a pattern and there is no tokenizer to apply it to.
     """
     protect = policy.protect
-    size = int(model.get_input_embeddings().num_embeddings)
+    size = vocabulary_size(model)
     table = torch.zeros(size, dtype=torch.bool)
     if protect.special_tokens:
         ids = [i for i in special_ids(model, tokenizer) if 0 <= i < size]

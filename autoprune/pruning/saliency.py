@@ -33,8 +33,8 @@ class Saliency:
     def __call__(self, kwargs: dict[str, Any]) -> Tensor:
         """Return (B, N) float32, not negative.
 
-        The whole model is run where its arguments are the core's (then the gradient is that of the best logit), else the
-        core alone (then it is that of the squared mean state).
+        The whole model is run where its arguments are the core's (then the gradient is that of the best logit), else
+        the core alone (then it is that of the squared mean state).
 
         Args:
             kwargs: Arguments of the core.
@@ -63,7 +63,8 @@ class Saliency:
                 copies = {name: value.clone() for name, value in tensors.items()}
                 output = (self._model if whole else self._core)(**copies)
                 (gradient,) = torch.autograd.grad(_objective(output, copies.get("attention_mask")), seen[0])
-                return (gradient * seen[0]).detach().float().norm(dim=-1)
+                found: Tensor = torch.linalg.vector_norm((gradient * seen[0]).detach().float(), dim=-1)
+                return found
         finally:
             hook.remove()
 

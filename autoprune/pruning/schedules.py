@@ -98,7 +98,9 @@ def constant_removal(
         PolicyError: A value is out of range.
     """
     if r <= 0 or n_tokens < 1 or not -1 <= inflection <= 1 or not 0 <= first < n_layers:
-        raise PolicyError(f"A constant-removal schedule cannot have r {r!r}, inflection {inflection!r}, first {first!r}.")
+        raise PolicyError(
+            f"A constant-removal schedule cannot have r {r!r}, inflection {inflection!r}, first {first!r}."
+        )
     steps, left, keeps = n_layers - first, float(n_tokens), dict[Layer, float]()
     for i in range(steps):
         tilt = 0.0 if steps == 1 else inflection * (2 * i / (steps - 1) - 1)

@@ -19,9 +19,7 @@ def keep_counts(stage: Stage, lengths: list[int], current: list[int], guarded: l
         current: Tokens now, per row.
         guarded: Protected tokens, per row.
     """
-    return [
-        min(now, max(held, stage.target(n))) for n, now, held in zip(lengths, current, guarded, strict=True)
-    ]
+    return [min(now, max(held, stage.target(n))) for n, now, held in zip(lengths, current, guarded, strict=True)]
 
 
 def scored_counts(
@@ -52,7 +50,8 @@ def scored_counts(
         chosen = _smallest_set(share, total, float(stage.mass or 0.0))
     counts: list[int] = ((chosen | protected) & real).sum(1).tolist()
     step = stage.multiple
-    return [min(now, math.ceil(count / step) * step) for count, now in zip(counts, current, strict=True)]
+    # A row always keeps a token, or there would be nothing to attend to.
+    return [min(now, max(1, math.ceil(count / step) * step)) for count, now in zip(counts, current, strict=True)]
 
 
 def _smallest_set(share: Tensor, total: Tensor, mass: float) -> Tensor:

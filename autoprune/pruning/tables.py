@@ -56,7 +56,9 @@ class TableSet(Mapping[str, Table]):
 
     def to_bytes(self) -> bytes:
         """Return all tables in safetensors form."""
-        flat = {f"{key}/{name}": t.cpu().contiguous() for key, table in self._tables.items() for name, t in table.items()}
+        flat = {
+            f"{key}/{name}": t.cpu().contiguous() for key, table in self._tables.items() for name, t in table.items()
+        }
         return bytes(save(flat))
 
     @classmethod
@@ -77,7 +79,9 @@ class TableSet(Mapping[str, Table]):
         tables = cls()
         for key, table in grouped.items():
             if tables.add(table) != key:
-                raise AssetError(f"The table {key} is damaged: its content has another hash.", "Export the policy again.")
+                raise AssetError(
+                    f"The table {key} is damaged: its content has another hash.", "Export the policy again."
+                )
         return tables
 
     def save(self, path: str | Path) -> None:

@@ -36,10 +36,10 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
             if hooks is not None:
                 # Copying a hook would copy what it closes over, which may be a whole model.
                 memo[id(hooks)] = OrderedDict()
-    other = copy.deepcopy(model, memo)
+    other: PreTrainedModel = copy.deepcopy(model, memo)
     for module in other.modules():
         config = getattr(module, "config", None)
-        name = getattr(config, "_attn_implementation_internal", None)
-        if config is not None and isinstance(name, str):
-            config._attn_implementation_internal = plain_name(name)
+        backend = getattr(config, "_attn_implementation_internal", None)
+        if config is not None and isinstance(backend, str):
+            config._attn_implementation_internal = plain_name(backend)
     return other

@@ -50,7 +50,9 @@ def watcher(plan: Plan, run: Run, stages: list[StagePlan]) -> Callable[..., Any]
 def _extra(mask: Tensor | None, bias: Tensor | None, plan: Plan) -> Tensor | None:
     """Return what the logits carry besides padding, which scorers handle by themselves."""
     if plan.family.masks == "window" and mask is not None:
-        window = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, -1e9) if mask.dtype == torch.bool else mask
+        window = (
+            torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, -1e9) if mask.dtype == torch.bool else mask
+        )
         return window if bias is None else window + bias
     return bias
 

@@ -21,9 +21,17 @@ _IMAGE = {**_TEXT, "image_size": 32, "patch_size": 8}
 _SEQ = {"d_model": 32, "encoder_layers": N_LAYERS, "decoder_layers": 2, "encoder_attention_heads": 4}
 _SEQ2 = {**_SEQ, "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
 _SOUND = {
-    **_TEXT, "conv_dim": (16, 16), "conv_stride": (4, 2), "conv_kernel": (8, 4), "num_feat_extract_layers": 2,
-    "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2, "feat_extract_norm": "layer",
-    "do_stable_layer_norm": False, "vocab_size": 30, "classifier_proj_size": 16,
+    **_TEXT,
+    "conv_dim": (16, 16),
+    "conv_stride": (4, 2),
+    "conv_kernel": (8, 4),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": False,
+    "vocab_size": 30,
+    "classifier_proj_size": 16,
 }
 
 
@@ -60,44 +68,93 @@ TINY: tuple[Tiny, ...] = (
     Tiny("XLM-R", "XLMRobertaModel", "XLMRobertaForSequenceClassification", _ids("XLMRobertaConfig"), "text"),
     Tiny("ELECTRA", "ElectraModel", "ElectraForSequenceClassification", _ids("ElectraConfig"), "text"),
     Tiny(
-        "DistilBERT", "DistilBertModel", "DistilBertForSequenceClassification",
-        _config("DistilBertConfig", dim=32, n_layers=N_LAYERS, n_heads=4, hidden_dim=48, num_labels=3, **_IDS, **_SPECIALS),
+        "DistilBERT",
+        "DistilBertModel",
+        "DistilBertForSequenceClassification",
+        _config(
+            "DistilBertConfig", dim=32, n_layers=N_LAYERS, n_heads=4, hidden_dim=48, num_labels=3, **_IDS, **_SPECIALS
+        ),
         "text",
     ),
     Tiny("ALBERT", "AlbertModel", "AlbertForSequenceClassification", _ids("AlbertConfig", embedding_size=16), "text"),
     Tiny(
-        "ModernBERT", "ModernBertModel", "ModernBertForSequenceClassification",
-        _ids("ModernBertConfig", global_attn_every_n_layers=2, local_attention=8, classifier_pooling="cls"), "text",
+        "ModernBERT",
+        "ModernBertModel",
+        "ModernBertForSequenceClassification",
+        _ids("ModernBertConfig", global_attn_every_n_layers=2, local_attention=8, classifier_pooling="cls"),
+        "text",
     ),
     Tiny(
-        "DeBERTa-v2", "DebertaV2Model", "DebertaV2ForSequenceClassification",
+        "DeBERTa-v2",
+        "DebertaV2Model",
+        "DebertaV2ForSequenceClassification",
         _ids(
-            "DebertaV2Config", relative_attention=True, position_buckets=8, norm_rel_ebd="layer_norm",
-            pos_att_type=["p2c", "c2p"], position_biased_input=False, type_vocab_size=0, share_att_key=True,
+            "DebertaV2Config",
+            relative_attention=True,
+            position_buckets=8,
+            norm_rel_ebd="layer_norm",
+            pos_att_type=["p2c", "c2p"],
+            position_biased_input=False,
+            type_vocab_size=0,
+            share_att_key=True,
         ),
         "text",
     ),
     Tiny("ViT", "ViTModel", "ViTForImageClassification", _config("ViTConfig", **_IMAGE, num_labels=3), "image"),
     Tiny("DeiT", "DeiTModel", "DeiTForImageClassification", _config("DeiTConfig", **_IMAGE, num_labels=3), "image"),
-    Tiny("DINOv2", "Dinov2Model", "Dinov2ForImageClassification", _config("Dinov2Config", **_IMAGE, num_labels=3), "image"),
+    Tiny(
+        "DINOv2",
+        "Dinov2Model",
+        "Dinov2ForImageClassification",
+        _config("Dinov2Config", **_IMAGE, num_labels=3),
+        "image",
+    ),
     Tiny("CLIP text", "CLIPTextModel", None, _config("CLIPTextConfig", **_TEXT, **{**_IDS, **_SPECIALS}), "text"),
     Tiny("CLIP vision", "CLIPVisionModel", None, _config("CLIPVisionConfig", **_IMAGE), "image"),
     Tiny("wav2vec2", "Wav2Vec2Model", "Wav2Vec2ForCTC", _config("Wav2Vec2Config", **_SOUND), "sound"),
     Tiny("HuBERT", "HubertModel", "HubertForCTC", _config("HubertConfig", **_SOUND), "sound"),
     Tiny(
-        "Whisper encoder", "WhisperModel", None,
-        _config("WhisperConfig", **_SEQ2, num_mel_bins=8, max_source_positions=20, vocab_size=VOCABULARY,
-                max_target_positions=16, pad_token_id=0, decoder_start_token_id=1, bos_token_id=1, eos_token_id=2),
+        "Whisper encoder",
+        "WhisperModel",
+        None,
+        _config(
+            "WhisperConfig",
+            **_SEQ2,
+            num_mel_bins=8,
+            max_source_positions=20,
+            vocab_size=VOCABULARY,
+            max_target_positions=16,
+            pad_token_id=0,
+            decoder_start_token_id=1,
+            bos_token_id=1,
+            eos_token_id=2,
+        ),
         "mel",
     ),
     Tiny(
-        "BART encoder", "BartModel", None,
-        _config("BartConfig", **_SEQ2, **_IDS, bos_token_id=1, eos_token_id=2, decoder_start_token_id=2), "text",
+        "BART encoder",
+        "BartModel",
+        None,
+        _config("BartConfig", **_SEQ2, **_IDS, bos_token_id=1, eos_token_id=2, decoder_start_token_id=2),
+        "text",
     ),
     Tiny(
-        "T5 encoder", "T5EncoderModel", None,
-        _config("T5Config", d_model=32, d_kv=8, d_ff=48, num_layers=N_LAYERS, num_heads=4, vocab_size=VOCABULARY,
-                relative_attention_num_buckets=8, relative_attention_max_distance=16, eos_token_id=2, pad_token_id=0),
+        "T5 encoder",
+        "T5EncoderModel",
+        None,
+        _config(
+            "T5Config",
+            d_model=32,
+            d_kv=8,
+            d_ff=48,
+            num_layers=N_LAYERS,
+            num_heads=4,
+            vocab_size=VOCABULARY,
+            relative_attention_num_buckets=8,
+            relative_attention_max_distance=16,
+            eos_token_id=2,
+            pad_token_id=0,
+        ),
         "text",
     ),
     Tiny("Llama", "LlamaModel", "LlamaForCausalLM", _ids("LlamaConfig", num_key_value_heads=2), "prompt"),
@@ -132,7 +189,8 @@ def build(recipe: Tiny, *, head: bool = False, seed: int = 0, attention: str | N
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(1 + 0.3 * noise if parameter.dim() == 1 and float(parameter.mean()) > 0.5 else 0.2 * noise)
-    return model.train(False)
+    model.train(False)
+    return model
 
 
 def inputs(recipe: Tiny, lengths: Sequence[int] = (20, 13, 7), seed: int = 0) -> Inputs:

@@ -37,8 +37,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     models: dict[str, Any] = {
-        "dense": AutoModelForSequenceClassification.from_pretrained(options.folder).eval(),
-        "pruned": autoprune.load(str(options.folder)).eval(),
+        "dense": AutoModelForSequenceClassification.from_pretrained(options.folder),
+        "pruned": autoprune.load(str(options.folder)),
     }
     ids = torch.randint(1000, models["dense"].config.vocab_size, (1, options.tokens))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -217,7 +217,14 @@ def main() -> None:
     print(f"workload   {desk.workload.describe()}")
     found: dict[str, Any] = {"hardware": fingerprint().to_dict(), "workload": desk.workload.to_dict()}
     if "1" in options.parts:
-        probed = probe(desk.task.model, desk.inputs, desk.workload, tokenizer=desk.task.tokenizer)
+        probed = probe(
+            desk.task.model,
+            desk.inputs,
+            desk.workload,
+            tokenizer=desk.task.tokenizer,
+            scorers=SCORERS.names(),
+            reducers=REDUCERS.names(),
+        )
         print("\n".join(probed.lines()))
         print(f"probe took {probed.seconds:.1f} s")
         found["predicted"] = predicted_against_measured(desk, probed.cost_table, options.predict)

@@ -107,8 +107,8 @@ def test_a_met_budget_for_people(cli: Cli, engine: dict[str, Any]) -> None:
     ran = cli("search", "--budget", "20ms")
     assert ran.code == 0
     for words in (
-        "A policy meets the budget.",
-        "18.7 ms   2.67x faster   ratio 0.374 [0.370, 0.380]",
+        "The budget is met.",
+        "18.7 ms   2.67× faster   ratio 0.374 [0.370, 0.380]",
         "drop 0.0090 [0.0040, 0.0140]",
         "measured again in a fresh process",
         "L4 cls_attention 0.35",

@@ -4,7 +4,6 @@ import click
 import pytest
 
 from autoprune.cli.options import CountOr, DurationType
-from autoprune.cli.text import interval, ms, number, pick, speedup
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("10 min", 600), ("2H", 7200)])
@@ -25,11 +24,3 @@ def test_a_count_or_a_word() -> None:
     for text in ("0", "-1", "1.5", "many", "²"):
         with pytest.raises(click.BadParameter, match="'auto'"):
             kind.convert(text, None, None)
-
-
-def test_figures() -> None:
-    assert [ms(value) for value in (None, 3.14159, 18.74, 123.4)] == ["-", "3.14 ms", "18.7 ms", "123 ms"]
-    assert (number(0.12345), number(None), speedup(2.714)) == ("0.1235", "-", "2.71x")
-    assert (interval([0.1, 0.2], 1), interval(None), interval([None, 1.0])) == ("[0.1, 0.2]", "", "")
-    assert pick({"a": {"b": 1}}, "a", "b") == 1
-    assert pick({"a": None}, "a", "b") is None

@@ -3,6 +3,11 @@
 import csv
 import io
 import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +58,7 @@ def test_show_reads_for_people_and_for_programs(cli: Cli, db: Path) -> None:
     assert f"{best['score']:.4f}" in out
     assert f"autoprune export {STUDY} -o pruned" in out
     assert "transformers.pipeline" in out
+    assert "★ promised   │ budget 20.0 ms" in out  # the front, drawn
 
 
 def test_a_study_that_is_not_there(cli: Cli, db: Path) -> None:
@@ -141,6 +147,54 @@ def test_a_study_travels_as_one_file(cli: Cli, db: Path, tmp_path: Path) -> None
     here, there = cli("front", STUDY, "--json").json, cli("front", "copy", "--db", other, "--json").json
     assert here["front"] == there["front"]
     assert cli("db", "import", tmp_path / "none.zip").code == 2
+
+
+def test_report_is_written_whole(cli: Cli, db: Path, tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "r.html"
+    ran = cli("report", STUDY, "-o", file)
+    assert (ran.code, ran.out) == (0, f"wrote {file}\n")
+    assert STUDY in file.read_text()
+    assert cli("report", STUDY, "-o", file, "--json").json == {"study": STUDY, "file": str(file)}
+    (tmp_path / "file").write_text("")
+    assert cli("report", STUDY, "-o", tmp_path / "file" / "r.html").code == 2
+
+
+def test_report_as_a_card(cli: Cli, db: Path) -> None:
+    text = cli("report", STUDY, "--markdown").out
+    assert text.startswith("## Token pruning\n")
+    assert cli("report", STUDY, "--markdown", "--json").json["markdown"].strip() == text.strip()
+
+
+def test_dashboard_serves_the_studies_until_ctrl_c(db: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autoprune", "dashboard", "--port", "0", "--db", str(db)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "http://" in line)
+        address = line[line.index("http://") :].split()[0]
+        with urllib.request.urlopen(f"{address}api/studies", timeout=60) as reply:
+            names = [study["study_name"] for study in json.load(reply)["study_summaries"]]
+        assert names == [STUDY]
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert "Traceback" not in err
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_dashboard_on_a_port_that_is_taken(cli: Cli, db: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ran = cli("dashboard", "--port", str(taken.getsockname()[1]))
+    assert ran.code == 2
+    assert "--port" in ran.err
 
 
 def test_delete_asks_first(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

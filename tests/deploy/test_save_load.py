@@ -46,6 +46,14 @@ def test_a_loaded_export_is_the_plain_class_and_prunes(tiny: Any, exported: Path
     assert not torch.allclose(logits(dense, tokenizer), wanted, atol=1e-4)
 
 
+def test_saving_and_loading_draw_no_bars(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    capfd.readouterr()
+    model, tokenizer = load_dense(exported)
+    save_pruned(model, tokenizer, PruningPolicy(), exported)
+    assert capfd.readouterr() == ("", "")
+    assert transformers.utils.logging.is_progress_bar_enabled()
+
+
 def test_autoprune_load_is_the_same_function() -> None:
     assert autoprune.load is load
 

@@ -92,11 +92,15 @@ def test_a_study_name_of_another_search_is_refused(found, module_options):
 
 
 def test_another_budget_is_answered_from_the_store(found, module_options):
-    answer = queries.front(module_options["db"], found.data["study"], "100%")
-    assert {row["trial"] for row in found.data["front"]} <= {
-        row["trial"] for row in queries.front(module_options["db"], found.data["study"])["front"]
-    } | {row["trial"] for row in answer["front"]}
-    assert answer["best"]["score"] >= max(row["score"] for row in answer["front"]) - 1e-12
+    name, db = found.data["study"], module_options["db"]
+    own, wide = queries.front(db, name), queries.front(db, name, "100%")
+    assert own["front"] == queries.show(db, name)["front"]
+    assert wide["best"]["score"] >= max(row["score"] for row in wide["front"])
+    assert {row["trial"] for row in wide["front"]} >= {0} or wide["best"]["trial"] != 0
+    latencies = [row["latency_ms"]["p50"] for row in wide["front"]]
+    scores = [row["score"] for row in wide["front"]]
+    assert latencies == sorted(latencies)
+    assert scores == sorted(scores)
 
 
 def test_an_export_loads_in_a_pipeline(found, module_options, tmp_path, small_data):

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 
-from autoprune._registry import SCORERS
 from autoprune.errors import MeasurementError, UnsupportedModelError
 from autoprune.latency import probe as room
 from autoprune.latency.probe import ProbeResult, probe
@@ -35,7 +34,6 @@ def found() -> ProbeResult:
         inputs,
         WORKLOAD,
         progress=said.append,
-        reducers=["drop", "fuse"],
         tokenize=lambda index: inputs[index],
     )
     assert {"dense and the floor", "latency against tokens", "what scoring costs"} <= set(said)
@@ -55,7 +53,7 @@ def test_table_adds_up_to_the_sweep(found: ProbeResult) -> None:
 
 
 def test_every_scorer_that_fits_was_measured(found: ProbeResult) -> None:
-    assert {name.split("@")[0] for name in found.scorer_ms} == set(SCORERS.names())
+    assert {name.split("@")[0] for name in found.scorer_ms} == set(room.QUICK_SCORERS)
     assert "cls_attention@layer" in found.scorer_ms
     assert "cls_attention@input" not in found.scorer_ms
     assert "fuse" in found.cost_table.reducers

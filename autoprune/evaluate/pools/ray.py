@@ -148,6 +148,7 @@ def _connect(address: str | None, workers: int) -> bool:
 
     if ray.is_initialized():
         return False
+    logging.getLogger("ray").setLevel(logging.ERROR)  # its advice on tokens is not the user's concern here
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
         if address is not None:

@@ -28,7 +28,10 @@ def adjacent_round(pool: Pool) -> bool:
 
 @REDUCERS.register("adjacent_merge")
 class AdjacentMerge:
-    """Merge similar neighbours; the scorer is not asked. Source: A-ToMe (Li et al., 2023), from the paper's formulae."""
+    """Merge similar neighbours; the scorer is not asked.
+
+    Source: A-ToMe (Li et al., 2023), from the paper's formulae.
+    """
 
     Params: ClassVar[type[MergeParams]] = MergeParams
     needs: frozenset[str] = frozenset({"free_order"})

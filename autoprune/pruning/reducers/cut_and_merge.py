@@ -35,7 +35,9 @@ class CutAndMerge:
 
     Params: ClassVar[type[CutAndMergeParams]] = CutAndMergeParams
     needs: frozenset[str] = frozenset({"free_order"})
-    summary: ClassVar[str] = "the worst tokens are dropped, the other leaving ones merge into the most similar that stay"
+    summary: ClassVar[str] = (
+        "the worst tokens are dropped, the other leaving ones merge into the most similar that stay"
+    )
     merges: ClassVar[bool] = True
     uses_scores = True
 

@@ -52,7 +52,10 @@ def energy_round(pool: Pool, margin: float) -> bool:
     order, real = pool.members()
     crowd = energy(take(pool.metric, order), real, margin).masked_fill(~real, -1)
     ranked = order.gather(1, crowd.sort(dim=1, descending=True, stable=True).indices)
-    wanted, slots = torch.tensor(merges, device=order.device).unsqueeze(1), torch.arange(max(merges), device=order.device)
+    wanted, slots = (
+        torch.tensor(merges, device=order.device).unsqueeze(1),
+        torch.arange(max(merges), device=order.device),
+    )
     inside = slots < wanted
     target = ranked[:, : max(merges)]
     source = ranked.gather(1, (wanted + slots).clamp(max=ranked.shape[1] - 1))

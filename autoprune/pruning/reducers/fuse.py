@@ -55,8 +55,7 @@ class Fuse:
         if tokens.score is None:
             raise PolicyError("The reducer 'fuse' needs scores.")
         fuses = [
-            held < count < now
-            for held, count, now in zip(tokens.guarded, tokens.counts, tokens.current, strict=True)
+            held < count < now for held, count, now in zip(tokens.guarded, tokens.counts, tokens.current, strict=True)
         ]
         kept = [count - one for count, one in zip(tokens.counts, fuses, strict=True)]
         order = ranking(tokens.score, tokens.protected, tokens.valid)

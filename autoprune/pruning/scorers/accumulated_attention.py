@@ -26,7 +26,10 @@ class AccumulatedAttentionParams:
 
 @SCORERS.register("accumulated_attention")
 class AccumulatedAttention:
-    """Running sum over layers. Sources: SpAtten (Wang et al., 2021); with ``cls`` and decay, Evo-ViT (Xu et al., 2022)."""
+    """Running sum over layers.
+
+    Sources: SpAtten (Wang et al., 2021); with ``cls`` and decay, Evo-ViT (Xu et al., 2022).
+    """
 
     Params: ClassVar[type[AccumulatedAttentionParams]] = AccumulatedAttentionParams
     needs: frozenset[str] = frozenset({"attention"})

@@ -35,7 +35,10 @@ def look_up(ids: Tensor, importance: Tensor) -> Tensor:
 
 @SCORERS.register("lexicon")
 class Lexicon:
-    """Importance of the token id, learned offline. Source: this project; labels as AdapLeR (Modarressi et al., 2022)."""
+    """Importance of the token id, learned offline.
+
+    Source: this project; labels as AdapLeR (Modarressi et al., 2022).
+    """
 
     Params: ClassVar[type[LexiconParams]] = LexiconParams
     needs: ClassVar[frozenset[str]] = frozenset({"ids", "tables"})

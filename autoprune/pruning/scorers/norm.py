@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from autoprune._registry import SCORERS
@@ -22,12 +23,14 @@ class NormParams:
 
 def hidden_norm(hidden: Tensor) -> Tensor:
     """Return the Euclidean norm of hidden states (B, n, d): (B, n) float32."""
-    return hidden.float().norm(dim=-1)
+    found: Tensor = torch.linalg.vector_norm(hidden.float(), dim=-1)
+    return found
 
 
 def value_norm(value: Tensor) -> Tensor:
     """Return the norm of value vectors (B, H, n, hd), mean over heads: (B, n) float32."""
-    return value.float().norm(dim=-1).mean(1)
+    found: Tensor = torch.linalg.vector_norm(value.float(), dim=-1)
+    return found.mean(1)
 
 
 @SCORERS.register("norm")

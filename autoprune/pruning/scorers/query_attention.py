@@ -19,7 +19,9 @@ from autoprune.pruning.params import choice
 class QueryAttentionParams:
     """Parameters of ``query_attention``."""
 
-    rows: str = choice("last", ("last", "question", "protected"), "whose attention counts: last token, first segment, ...")
+    rows: str = choice(
+        "last", ("last", "question", "protected"), "whose attention counts: last token, first segment, ..."
+    )
 
 
 def from_rows(attention: Attention, valid: Tensor | None, chosen: Tensor) -> Tensor:

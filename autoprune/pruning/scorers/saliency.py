@@ -14,7 +14,9 @@ from autoprune.pruning.params import NoParams
 
 @SCORERS.register("saliency")
 class Saliency:
-    """Norm of gradient times state at the first layer. Source: AdapLeR's labels (Modarressi et al., 2022), not distilled.
+    """Norm of gradient times state at the first layer.
+
+    Source: AdapLeR's labels (Modarressi et al., 2022), not distilled.
 
     It runs a dense forward and a backward before the pruned forward, so it never makes a model faster: it shows what a
     learned predictor could reach.

@@ -48,7 +48,10 @@ def novelty(hidden: Tensor, valid: Tensor | None, window: int) -> Tensor:
 
 @SCORERS.register("similarity")
 class Similarity:
-    """Difference from the neighbours in the sequence. Source: A-ToMe's adjacency (Li et al., 2023) turned into a score."""
+    """Difference from the neighbours in the sequence.
+
+    Source: A-ToMe's adjacency (Li et al., 2023) turned into a score.
+    """
 
     Params: ClassVar[type[SimilarityParams]] = SimilarityParams
     needs: ClassVar[frozenset[str]] = frozenset({"hidden"})
