@@ -104,7 +104,7 @@ def _decide(
     if maker.limit_ratio >= 1.0:
         observer.message("budget     is met already, without pruning")
         return maker.make("already_met", maker.dense_row(), None)
-    if maker.probe.floor_ratio > maker.limit_ratio:
+    if maker.probe.floor_ratio_ci[0] > maker.limit_ratio:
         floor = maker.probe.floor_ratio * maker.anchor[session.budget.statistic]
         observer.message(
             f"budget     {maker.limit_ms:.3g} ms is under the floor of {floor:.3g} ms: no policy can meet it"

@@ -77,7 +77,13 @@ def explore(
             proposer=Proposer(study, session.space, projector, maker.limit_ms, floor_ms),
             pool=pool,
             timer=Timer(
-                session.task.model, session.task.tokenizer, session.workload, session.inputs, tables, budget.statistic
+                session.task.model,
+                session.task.tokenizer,
+                session.workload,
+                session.inputs,
+                tables,
+                budget.statistic,
+                observer.message,
             ),
             scoreboard=scoreboard,
             recorder=recorder,

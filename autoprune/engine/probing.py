@@ -54,7 +54,7 @@ class ProbeReport:
 
     def lines(self) -> list[str]:
         """Return the findings in lines for people."""
-        return result_lines(self.result)
+        return self.result.lines()
 
 
 def run_probe(config: SearchConfig, observer: Observer | None = None) -> ProbeReport:
@@ -99,29 +99,11 @@ def probe_session(
         reducers=reducers,
         tokenize=_tokenizer_of(session),
     )
-    for line in result_lines(result):
+    for line in result.lines():
         observer.message(line)
     place = (session.hardware.digest(), session.task.model_digest, session.workload.digest())
     store.put_cost_table(*place, result.to_dict())
     return result
-
-
-def result_lines(result: ProbeResult) -> list[str]:
-    """Return a probe's findings in lines for people."""
-    dense, statistic = result.dense, result.statistic
-    low, high = (bound * dense.get(statistic) for bound in result.floor_ratio_ci)
-    stairs = "   ".join(f"{point.tokens}: {point.ms:.1f}" for point in result.sweep)
-    lines = [
-        f"dense      p50 {dense.p50:.1f} ms   p95 {dense.p95:.1f} ms   mean {dense.mean:.1f} ms",
-        f"tokens     {stairs}   (ms of dense on so many tokens)",
-        f"floor      {result.floor_ms:.1f} ms [{low:.1f}, {high:.1f}]: {result.floor_policy.describe()}",
-    ]
-    if result.end_to_end_ms is not None:
-        lines.append(f"end to end {result.end_to_end_ms:.1f} ms with tokenisation (median)")
-    scorers = ", ".join(f"{name} {ms:.2f}" for name, ms in sorted(result.scorer_ms.items()))
-    if scorers:
-        lines.append(f"scoring    {scorers}   (ms at full length)")
-    return lines + [f"note       {note}" for note in result.notes]
 
 
 def _tokenizer_of(session: Session) -> Callable[[int], Mapping[str, Any]]:

@@ -66,7 +66,10 @@ def make_promise(
     )
     verified = [_keep(recorder, r, check, limits) for r, check in zip(chosen, checks, strict=False)]
     _save_front(store, recorder.study, verified, limits.statistic)
-    decisions = [decide(check.timing.interval(limits.statistic), limits.ratio, check.timing.noisy) for check in checks]
+    decisions = [
+        decide(check.timing.interval(limits.statistic), limits.ratio, check.timing.noisy, check.timing.drifted)
+        for check in checks
+    ]
     if "met" in decisions:
         return Promise("met", verified[decisions.index("met")])
     return Promise("too_noisy" if "too_noisy" in decisions else "not_met", None)

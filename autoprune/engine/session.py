@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 QUICKSTART_TOKENS = 256
-_TIMED_INPUTS = 8
+_TIMED_INPUTS = 9  # odd, so that a median over lengths is one input's
 _PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "tokenizers", "numpy")
 
 
@@ -103,7 +103,9 @@ def open_session(config: SearchConfig, observer: Observer) -> Session:
     budget = config.parsed_budget
     space_file = load_space_file(config.space)
     observer.phase("loading model and data")
-    task = load_task(task_spec(config))
+    task = load_task(task_spec(config), lambda text: observer.message(f"loading    {text}"))
+    for note in task.notes:
+        observer.message(f"note       {note}")
     family = family_of(task.model)
     space = Space(space_file, family.n_layers(task.model))
     if config.device == "cpu" or config.device.startswith(("cuda", "mps")):

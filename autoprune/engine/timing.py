@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class Timer:
         inputs: One model input per timed length.
         tables: Tables that policies refer to.
         statistic: The budget's statistic.
+        say: Told when another process is timing and this one waits.
     """
 
     model: PreTrainedModel
@@ -47,13 +48,14 @@ class Timer:
     inputs: list[dict[str, Tensor]]
     tables: TableSet
     statistic: Statistic
+    say: Callable[[str], None] | None = None
 
     def measure(self, policy: PruningPolicy, settings: MeterSettings = SEARCH_SETTINGS) -> PairedTiming:
         """Time the policy in pairs with dense, holding the machine's timing lock."""
         pruned = twin(self.model)
         dense_runner = make_runner(self.model, self.workload)
         with (
-            timing_lock(),
+            timing_lock(progress=self.say),
             pin_threads(self.workload.threads),
             attach(pruned, policy, tokenizer=self.tokenizer, tables=self.tables),
         ):

@@ -41,7 +41,7 @@ def run(place: Path) -> None:
         )
         limit = request["limit_ratio"]
         interval = timing.interval(request["statistic"])
-        if limit is not None and decide(interval, limit, timing.noisy) == "met":
+        if limit is not None and decide(interval, limit, timing.noisy, timing.drifted) == "met":
             break
     (place / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 

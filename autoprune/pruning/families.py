@@ -10,6 +10,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from autoprune.errors import UnsupportedModelError
 from autoprune.pruning.family import Family, base_core
 
+__all__ = ["FAMILIES", "Family", "family_of", "supported_families"]
+
 
 def _encoder(model: PreTrainedModel) -> nn.Module:
     # Some classes hold the encoder itself, others hold it one level down.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from autoprune.pruning.families import Family
+from autoprune.pruning.family import Family
 from autoprune.pruning.selectors import take
 from autoprune.pruning.state import Run
 

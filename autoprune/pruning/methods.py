@@ -8,7 +8,8 @@ from typing import Any
 from autoprune._registry import REDUCERS, SCORERS
 from autoprune.errors import UnsupportedModelError
 from autoprune.policy import Stage
-from autoprune.pruning.families import FAMILIES, Family
+from autoprune.pruning.families import FAMILIES
+from autoprune.pruning.family import Family
 from autoprune.pruning.plan import stage_plan
 
 _NO_TABLE = "sha256:" + "0" * 64

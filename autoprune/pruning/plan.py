@@ -13,7 +13,7 @@ from autoprune._registry import REDUCERS, SCORERS
 from autoprune.errors import PolicyError, UnsupportedModelError
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning.context import Reducer, Scorer
-from autoprune.pruning.families import Family
+from autoprune.pruning.family import Family
 from autoprune.pruning.params import parse
 from autoprune.pruning.protect import vocabulary_size
 from autoprune.pruning.tables import TableSet

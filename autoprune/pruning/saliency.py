@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from autoprune.errors import PolicyError
 from autoprune.pruning.attention import is_tracing
-from autoprune.pruning.families import Family
+from autoprune.pruning.family import Family
 from autoprune.pruning.twin import twin
 
 

@@ -17,6 +17,10 @@ def test_the_interval_decides(interval, noisy, verdict):
     assert decide(interval, 0.40, noisy) == verdict
 
 
+def test_a_drifting_dense_decides_nothing():
+    assert decide((0.30, 0.35), 0.40, noisy=True, drifted=True) == "too_noisy"
+
+
 def test_constraint_is_milliseconds_over_the_limit():
     assert excess_ms({"ratio_ci95": [0.3, 0.45]}, 0.4, 50.0) == pytest.approx(2.5)
     assert excess_ms({"ratio_ci95": [0.3, 0.40]}, 0.4, 50.0) <= 0
