@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from autoprune.deploy.load import policy_tables
 from autoprune.deploy.policy_file import PolicyFile, read_policy_file
 from autoprune.engine.events import Observer
-from autoprune.engine.session import versions
+from autoprune.engine.session import stored_workload, versions
 from autoprune.engine.timing import VERIFY_SETTINGS, Timer
 from autoprune.errors import ModelError
 from autoprune.evaluate.evaluator import Evaluator, Job
@@ -46,7 +46,7 @@ def bench_export(directory: Path, observer: Observer | None = None) -> dict[str,
         raise ModelError(f"{directory} does not say on what it was measured.", "Export it again from its study.")
     tables = policy_tables(file.policy, directory) or TableSet()
     observer.phase("load the model")
-    workload = Workload.from_dict(file.workload)
+    workload = stored_workload(file.workload)
     task = load_task(TaskSpec.from_dict(file.task))
     task.model = prepare_model(task.model, workload)
     timing = _time(task, workload, file, tables, observer)

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from autoprune._registry import SAMPLERS
+from autoprune.deploy.save import check_target
 from autoprune.engine.document import DocumentMaker
 from autoprune.engine.events import Observer
 from autoprune.engine.exploration import explore
@@ -13,9 +14,8 @@ from autoprune.engine.interrupt import Interrupt
 from autoprune.engine.probing import dense_anchor, note_dense, probe_session
 from autoprune.engine.result import SearchResult
 from autoprune.engine.resume import pick_study, study_record
-from autoprune.engine.session import Session, open_session
+from autoprune.engine.session import Session, open_session, stored_workload
 from autoprune.latency.probe import ProbeResult
-from autoprune.latency.workload import Workload
 from autoprune.store.repository import Store
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def search(config: SearchConfig, observer: Observer | None = None) -> SearchResu
     observer = observer or Observer()
     begun = time.monotonic()
     SAMPLERS.get(config.sampler)
+    if config.out is not None:
+        check_target(config.out)
     with Interrupt() as interrupt, Store.open(config.db) as store:
         session = open_session(config, observer)
         name = pick_study(store, session)
@@ -50,7 +52,7 @@ def search(config: SearchConfig, observer: Observer | None = None) -> SearchResu
             known = store.get_study(name)
             if known is not None and known.result is not None and _answers(known, session):
                 observer.message(f"study      {name} is finished; --new starts another")
-                result = SearchResult({**known.result, "db": store.url_masked})
+                result = SearchResult({**known.result, "db": store.url_masked}, config.db)
             else:
                 result = _search(session, store, name, known, begun, observer, interrupt)
     if config.out is not None and result.best is not None:
@@ -87,14 +89,14 @@ def _search(
         note_dense(session, store, name, probe)
     else:
         observer.message(f"study      {name} goes on")
-        session.workload = Workload.from_dict(known.workload)
+        session.workload = stored_workload(known.workload)
         probe = ProbeResult.from_dict(known.config["probe"])
         anchor = dense_anchor(probe)
     spent = float((known.result or {}).get("elapsed_s", 0.0)) if known else 0.0
     maker = DocumentMaker(session, store, name, probe, anchor, begun, spent)
     document = _decide(session, store, maker, observer, interrupt)
     store.set_result(name, document["status"], document)
-    return SearchResult(document)
+    return SearchResult(document, session.config.db)
 
 
 def _decide(

@@ -62,10 +62,10 @@ def export_trial(
             hardware=record.hardware,
             versions=record.versions,
             task=spec.to_dict(),
-            study={"name": study, "trial": row["trial"], "budget": record.budget},
+            study={"name": record.name, "trial": row["trial"], "budget": record.budget},
         )
     observer.done()
-    return {"directory": str(written), "study": study, "trial": row["trial"], "figures": row}
+    return {"directory": str(written), "study": record.name, "trial": row["trial"], "figures": row}
 
 
 def stored_tables(store: Store, policy: PruningPolicy) -> TableSet | None:

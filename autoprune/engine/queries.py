@@ -44,7 +44,7 @@ def show(db: str | None, study: str) -> dict[str, Any]:
         record = store.find_study(study)
         if record.result is not None:
             return {**record.result, "db": store.url_masked}
-        return _unfinished(store, study)
+        return _unfinished(store, record.name)
 
 
 def front(db: str | None, study: str, budget: str | Budget | None = None) -> dict[str, Any]:
@@ -64,15 +64,15 @@ def front(db: str | None, study: str, budget: str | Budget | None = None) -> dic
         wanted = Budget.parse(budget or str(record.budget["text"]))
         if wanted.statistic != record.budget["statistic"]:
             raise StoreError(
-                f"The study {study!r} was timed for {record.budget['statistic']}, not {wanted.statistic}.",
+                f"The study {record.name!r} was timed for {record.budget['statistic']}, not {wanted.statistic}.",
                 f"Ask with @{record.budget['statistic']}, or search again with this budget.",
             )
-        anchor = figures.dense_anchor(store, study) or {}
+        anchor = figures.dense_anchor(store, record.name) or {}
         limit = wanted.limit_ratio(anchor[wanted.statistic])
-        found = figures.rows(store, study)
+        found = figures.rows(store, record.name)
         best = figures.best_row(found, limit, wanted.statistic)
         return {
-            "study": study,
+            "study": record.name,
             "db": store.url_masked,
             "budget": {
                 "text": wanted.text,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +77,11 @@ class SearchResult:
 
     Attributes:
         data: The JSON document (see the README for its fields).
+        source: The database as it was asked for; the document has it with the password masked.
     """
 
     data: Mapping[str, Any]
+    source: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def status(self) -> str:
@@ -113,4 +115,4 @@ class SearchResult:
         """
         from autoprune.engine.queries import export
 
-        return Path(export(self.data["db"], self.data["study"], trial, Path(directory))["directory"])
+        return Path(export(self.source, self.data["study"], trial, Path(directory))["directory"])

@@ -59,8 +59,12 @@ def study_record(session: Session, name: str, probe: ProbeResult, anchor: Mappin
             "n_examples": len(session.task.texts),
         },
         model=session.model_record(),
-        workload=session.workload.to_dict(),
-        hardware={**session.hardware.to_dict(), "digest": session.hardware.digest()},
+        workload={**session.workload.to_dict(), "describe": session.workload.describe()},
+        hardware={
+            **session.hardware.to_dict(),
+            "digest": session.hardware.digest(),
+            "describe": session.hardware.describe(),
+        },
         budget={
             "text": budget.text,
             "statistic": budget.statistic,

@@ -143,6 +143,11 @@ def task_spec(config: SearchConfig) -> TaskSpec:
     )
 
 
+def stored_workload(facts: Mapping[str, Any]) -> Workload:
+    """Return the workload of a stored study or export, whose facts carry words for people as well."""
+    return Workload.from_dict({name: value for name, value in facts.items() if name not in ("describe", "digest")})
+
+
 def versions() -> dict[str, str]:
     """Return the versions of what produces the figures."""
     found = {"python": platform.python_version()}

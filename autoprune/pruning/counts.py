@@ -15,8 +15,8 @@ ENGLISH = tuple(
     """a an the this that these those i you he she it we they me him her us them my your his its our their of in on at
     by for with about against between into through during before after above below to from up down out over under and
     but or nor so yet if because as until while is am are was were be been being have has had do does did will would
-    shall should can could may might must not no than then too very just also only there here when where why how all any both
-    each few more most other some such own same""".split()
+    shall should can could may might must not no than then too very just also only there here when where why how all any
+    both each few more most other some such own same""".split()
 )
 
 

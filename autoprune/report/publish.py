@@ -131,7 +131,7 @@ def _save_chart(study: optuna.Study, data: ReportData) -> None:
     from plotly.graph_objects import Figure
 
     chart = charts.front(data)
-    layout = chart["layout"] | {"title": {"text": f"Front of {data.study.name}"}, "height": 520}
+    layout = chart["layout"] | {"title": {"text": f"Front of {data.study.name}"}, "height": 440}
     layout["margin"] = layout["margin"] | {"t": 110}
     save_plotly_graph_object(study, Figure(data=chart["data"], layout=layout), graph_object_id=CHART_ID)
 
