@@ -13,6 +13,7 @@ from torch import Tensor
 from autoprune.pruning.attention import is_tracing
 from autoprune.pruning.context import Attention
 
+_CHUNK = 131_072  # entries of the matrix made at once, so that they stay in the second-level cache
 _MATRIX_LIMIT = 4_000_000  # entries of (B, H, n, n) up to which the explicit matrix is the faster way
 
 
@@ -27,14 +28,20 @@ def probabilities(attention: Attention, valid: Tensor | None, rows: Tensor | Non
     Returns:
         (B, H, r, n) float32; each row sums to 1 over real tokens.
     """
-    query, bias, n = attention.query, attention.bias, attention.key.shape[2]
+    return _logits(attention, valid, rows).softmax(-1)
+
+
+def _logits(attention: Attention, valid: Tensor | None, rows: Tensor | None) -> Tensor:
+    """Return (B, H, r, n) float32, what the softmax is taken of; a tensor of its own."""
+    # The small factor is scaled, not the matrix: one pass less over (H, n, n).
+    query, bias, n = attention.query * attention.scaling, attention.bias, attention.key.shape[2]
     if rows is not None:
         heads = query.shape[1]
         query = query.gather(2, rows[:, None, :, None].expand(-1, heads, -1, query.shape[-1]))
         if bias is not None:
             full = bias.expand(query.shape[0], -1, n, n)
             bias = full.gather(2, rows[:, None, :, None].expand(-1, full.shape[1], -1, n))
-    logits = torch.matmul(query, attention.key.transpose(2, 3)).float() * attention.scaling
+    logits = torch.matmul(query, attention.key.transpose(2, 3)).float()
     if bias is not None:
         logits = logits + bias
     if attention.causal:
@@ -44,7 +51,7 @@ def probabilities(attention: Attention, valid: Tensor | None, rows: Tensor | Non
     if valid is not None:
         # A large finite number: a padded query before all real keys must not divide zero by zero.
         logits = logits.masked_fill(~valid[:, None, None], -1e30)
-    return logits.softmax(-1)
+    return logits
 
 
 def row_sample(valid: Tensor | None, count: int, shape: tuple[int, int], device: torch.device) -> Tensor:
@@ -69,11 +76,30 @@ def received(attention: Attention, valid: Tensor | None) -> Tensor:
     batch, heads, n, _ = attention.query.shape
     if batch * heads * n * n > _MATRIX_LIMIT and _can_fuse(attention):
         return _received_fused(attention, valid)
-    weight = probabilities(attention, valid)
-    if valid is None:
-        return weight.mean((1, 2))
-    real = valid[:, None, :, None]
-    return (weight * real).sum(2).mean(1) / valid.sum(1, keepdim=True)
+    step = max(1, _CHUNK // (batch * n * n))
+    sums = [_column_sums(_heads(attention, at, at + step), valid) for at in range(0, heads, step)]
+    total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+    return total / heads / (n if valid is None else valid.sum(1, keepdim=True))
+
+
+def _heads(attention: Attention, start: int, stop: int) -> Attention:
+    """Return the attention of some heads alone."""
+    bias = attention.bias
+    if bias is not None and bias.shape[1] > 1:
+        bias = bias[:, start:stop]
+    parts = (part[:, start:stop] for part in (attention.query, attention.key, attention.value))
+    return Attention(*parts, attention.scaling, bias, attention.causal)
+
+
+def _column_sums(attention: Attention, valid: Tensor | None) -> Tensor:
+    """Return the sum of probabilities over heads and real queries: (B, n) float32."""
+    logits = _logits(attention, valid, None)
+    # Normalising by a product with 1 / Z instead of a softmax: one pass less over the matrix.
+    weight = (logits - logits.amax(-1, keepdim=True)).exp_()
+    share = weight.sum(-1, keepdim=True).reciprocal_().transpose(2, 3)
+    if valid is not None:
+        share = share * valid[:, None, None]
+    return torch.matmul(share, weight).sum(1).squeeze(1)
 
 
 def received_sampled(attention: Attention, valid: Tensor | None, count: int) -> Tensor:

@@ -11,7 +11,7 @@ from sqlalchemy import Select, select
 from autoprune.front.pareto import non_dominated
 from autoprune.store import tables
 from autoprune.store.rows import FrontRow, Json, StoredFront, TrialPoint
-from autoprune.store.session import Database
+from autoprune.store.session import Database, begins_with
 from autoprune.store.studies import study_filters
 from autoprune.store.tables import Evaluation, Measurement, Point, Policy, Study
 
@@ -183,7 +183,7 @@ class Fronts(Database):
             select(Study.name, tables.Model.name, tables.Task.name, tables.Hardware.described, table)
             .join(Study, Study.id == table.study_id)
             .join(tables.Task).join(tables.Model).join(tables.Hardware)
-            .where(table.policy_digest.startswith(digest, autoescape=True))
+            .where(begins_with(table.policy_digest, digest))
             .order_by(table.id)
         )  # fmt: skip
         with self.reading() as session:

@@ -14,7 +14,7 @@ from autoprune.errors import StoreError
 from autoprune.policy import PruningPolicy
 from autoprune.store import points, tables
 from autoprune.store.rows import EvaluationRow, Json, MeasurementRow, StoredEvaluation, StoredMeasurement
-from autoprune.store.session import Database
+from autoprune.store.session import Database, begins_with
 
 
 class Numbers(Database):
@@ -30,9 +30,7 @@ class Numbers(Database):
 
     def get_policy(self, digest: str) -> Json | None:
         """Return a policy as JSON types by its digest or by the only digest that starts so, else None."""
-        statement = (
-            select(tables.Policy.policy).where(tables.Policy.digest.startswith(digest, autoescape=True)).limit(2)
-        )
+        statement = select(tables.Policy.policy).where(begins_with(tables.Policy.digest, digest)).limit(2)
         with self.reading() as session:
             found = list(session.scalars(statement))
         return found[0] if len(found) == 1 else None
@@ -146,7 +144,7 @@ class Numbers(Database):
         if samples:
             statement = statement.outerjoin(blobs)
         if digest is not None:
-            statement = statement.where(table.policy_digest.startswith(digest, autoescape=True))
+            statement = statement.where(begins_with(table.policy_digest, digest))
         with self.reading() as session:
             if study is not None:
                 statement = statement.where(table.study_id == self.study_row(session, study).id)

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import ColumnElement, Engine, and_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from autoprune.errors import StoreError, StudyNotFoundError
 from autoprune.store import tables
@@ -98,6 +98,11 @@ class Database:
         """Insert a row whose primary key is a digest, unless it is there already."""
         build = sqlite.insert if self.address.backend == "sqlite" else postgresql.insert
         session.execute(build(table).values(**values).on_conflict_do_nothing())
+
+
+def begins_with(digest: InstrumentedAttribute[str], start: str) -> ColumnElement[bool]:
+    """Return the condition that a sha256 (hex) begins so; a range, because LIKE would not use the index."""
+    return and_(digest >= start, digest < f"{start}g")
 
 
 def digest_of(facts: Mapping[str, Any]) -> str:

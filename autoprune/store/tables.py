@@ -210,7 +210,8 @@ class Point(Base):
             "study_id",
             "statistic",
             "latency_ms",
-            sqlite_where=text("candidate"),
+            # As SQLAlchemy writes it in queries: SQLite uses a partial index only for the very same condition.
+            sqlite_where=text("candidate = 1"),
             postgresql_where=text("candidate"),
         ),
     )

@@ -58,7 +58,7 @@ def methods(task: Any, found: TableSet, lexicon_texts: int) -> dict[str, dict[st
     plain["stopwords"] = {"scorer": "stopwords", "params": {"table": keys["stop"]}}
     plain["cls_attention valued"] = {"scorer": "cls_attention", "params": {"value_weighted": True}}
     plain["entropy low"] = {"scorer": "entropy", "params": {"sign": -1}}
-    plain["received sampled"] = {"scorer": "received_attention", "params": {"method": "sampled"}}
+    plain["received exact"] = {"scorer": "received_attention", "params": {"method": "exact"}}
     for reducer in ("fuse", "cut_and_merge"):
         plain[f"cls_attention {reducer}"] = {"scorer": "cls_attention", "reduce": reducer}
     for reducer in REDUCERS.names():

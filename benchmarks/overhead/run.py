@@ -57,7 +57,9 @@ def tables() -> tuple[TableSet, str]:
 
 def policy_of(scorer: str, reducer: str, stages: int, key: str) -> PruningPolicy:
     early = "input" if scorer in STATIC and reducer == "drop" else 1
-    params = {"table": key} if takes_table(scorer) else {}
+    params = {"table": key} if scorer in SCORERS and takes_table(scorer) else {}
+    if scorer == "received_attention exact":
+        scorer, params = "received_attention", {"method": "exact"}
     plan = {early: 0.5} if stages == 1 else {early: 0.7, 3: 0.5, 5: 0.35}
     made = [Stage(layer=at, scorer=scorer, keep=keep, reduce=reducer, params=params) for at, keep in plan.items()]
     return PruningPolicy(stages=tuple(made))
@@ -100,7 +102,7 @@ def cells(full: bool) -> list[tuple[str, str]]:
     """Return the cells; reducers that never ask the scorer are measured once."""
     found = []
     for reducer, kind in REDUCERS.items():
-        names = SCORERS.names() if kind.uses_scores else ["random"]
+        names = [*SCORERS.names(), "received_attention exact"] if kind.uses_scores else ["random"]
         found += [(s, reducer) for s in names if full or reducer == "drop" or s == "random"]
     return found
 

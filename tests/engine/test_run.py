@@ -8,10 +8,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from autoprune._registry import SAMPLERS
 from autoprune.engine.events import Observer
 from autoprune.engine.interrupt import Interrupt
 from autoprune.engine.projection import Projector
-from autoprune.engine.proposals import DIGEST_ATTR, Proposer, known_digests
+from autoprune.engine.proposals import DIGEST_ATTR, Proposer, known_digests, tell_values
 from autoprune.engine.run import Limits, SearchRun
 from autoprune.engine.scoreboard import Scoreboard
 from autoprune.evaluate.evaluator import Outcome
@@ -87,7 +88,7 @@ class FakeRecorder:
 
 @pytest.fixture
 def make():
-    def build(trials=12, workers=1, fail=(), study=None, interrupt=None):
+    def build(trials=12, workers=1, fail=(), sampler="random", interrupt=None):
         rng = np.random.default_rng(0)
         dense = (rng.normal(size=(N, 4)) * 3).astype(np.float32)
         task = SimpleNamespace(labels=dense.argmax(1), metric=SimpleNamespace(score=accuracy))
@@ -96,9 +97,9 @@ def make():
         )
         space = Space(load_space_file("quick"), 6)
         projector = Projector(table, (256,), 2, "p50", {"lexicon": "sha256:0"}, 50.0)
-        study = study or optuna.create_study(
-            directions=["minimize", "maximize"], sampler=optuna.samplers.RandomSampler(seed=1)
-        )
+        study = optuna.create_study(directions=["minimize", "maximize"], sampler=SAMPLERS.get(sampler)(1))
+        study.enqueue_trial(space.dense_params())
+        tell_values(study, study.ask(space.distributions()), 50.0, 1.0, 25.0)
         pool, recorder = FakePool(dense, workers, fail), FakeRecorder()
         return SearchRun(
             study=study,
@@ -139,7 +140,8 @@ def test_only_policies_scored_on_all_examples_are_timed_and_told(make):
 def test_the_constraint_is_told_with_both_values(make):
     run = make(trials=6)
     run.run()
-    for trial in run.study.get_trials(states=(TrialState.COMPLETE,)):
+    for trial in run.study.get_trials(states=(TrialState.COMPLETE,))[1:]:
+        assert trial.constraints
         assert len(trial.values) == 2
         assert all((value <= 0) == (trial.values[0] <= 25.0 + 1e-6) for value in trial.constraints.values())
 
@@ -168,3 +170,11 @@ def test_predictions_respect_the_budget(make):
     for _ in range(10):
         proposal = run.proposer.next()
         assert proposal.predicted_ms <= 25.0 * 0.97 + 1e-9
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.names())
+def test_every_sampler_finishes_a_search(make, sampler):
+    run = make(trials=14, sampler=sampler)
+    run.run()
+    assert run.tried == 14
+    assert len(run.timer.timed) >= 3

@@ -63,7 +63,20 @@ class Fuse:
         sizes = None if tokens.sizes is None else take(tokens.sizes, index)
         if not any(fuses):
             return Reduced(take(tokens.hidden, index), index, valid, sizes)
+        if tokens.valid is None and tokens.sizes is None and len(kept) == 1:
+            return self._append_one(tokens, order[:, kept[0] :], index)
         return self._append(tokens, order, index, valid, fuses, kept)
+
+    def _append_one(self, tokens: Tokens, gone: Tensor, index: Tensor) -> Reduced:
+        """Do the same for a single unpadded row, on the tokens that leave alone."""
+        if tokens.score is None:
+            raise PolicyError("The reducer 'fuse' needs scores.")
+        weight = take(tokens.score.float(), gone).clamp(min=0)
+        weight = torch.where(weight.sum() > 0, weight, 1.0)
+        hidden = torch.cat((take(tokens.hidden, index), fused_token(take(tokens.hidden, gone), weight)), 1)
+        synthetic = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        synthetic[:, -1] = True
+        return Reduced(hidden, torch.cat((index, gone[:, :1]), 1), None, None, synthetic)
 
     def _append(
         self, tokens: Tokens, order: Tensor, index: Tensor, valid: Tensor | None, fuses: list[bool], kept: list[int]

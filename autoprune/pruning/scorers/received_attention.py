@@ -18,7 +18,7 @@ from autoprune.pruning.params import choice, whole
 class ReceivedAttentionParams:
     """Parameters of ``received_attention``."""
 
-    method: str = choice("exact", ("exact", "sampled"), "all queries, or evenly spaced ones")
+    method: str = choice("sampled", ("sampled", "exact"), "evenly spaced queries, or all of them")
     rows: int = whole(32, 1, 1024, "queries when sampled")
 
 

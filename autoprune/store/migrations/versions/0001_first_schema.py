@@ -193,7 +193,7 @@ def upgrade() -> None:
         "ix_ap_point_candidate",
         "ap_point",
         ["study_id", "statistic", "latency_ms"],
-        sqlite_where=sa.text("candidate"),
+        sqlite_where=sa.text("candidate = 1"),
         postgresql_where=sa.text("candidate"),
     )
     op.create_index("ix_ap_point_policy_digest", "ap_point", ["policy_digest"])
