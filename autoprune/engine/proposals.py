@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from autoprune.engine.projection import Projector
@@ -16,6 +17,7 @@ from autoprune.spaces.space import Space
 from autoprune.store.optuna_study import set_constraint
 
 POLICY_ATTR, DIGEST_ATTR, WHY_ATTR = "policy", "policy_digest", "why"
+_PATIENCE = 5  # fruitless proposals in a row after which shapes are drawn at random
 _TRIES = 200  # fruitless proposals in a row after which the space counts as exhausted
 
 
@@ -64,7 +66,10 @@ class Proposer:
         Shapes that cannot meet their target and policies tried before are told as pruned: they cost
         nothing and the sampler learns that they lead nowhere.
         """
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
+            if attempt >= _PATIENCE:
+                # A model that is sure of itself repeats what it knows; a random shape leads elsewhere.
+                self._study.enqueue_trial(self._random_params(attempt))
             trial = self._study.ask(self._space.distributions())
             policy = self._projector.fit(self._space.shape(trial.params), self._target(trial.params))
             if policy is None:
@@ -82,6 +87,11 @@ class Proposer:
     def observe(self, policy: PruningPolicy, measured_ms: float) -> None:
         """Learn from a measured latency."""
         self._projector.observe(policy, measured_ms)
+
+    def _random_params(self, attempt: int) -> dict[str, Any]:
+        seed = len(self._known) * _TRIES + attempt
+        source = optuna.create_study(sampler=RandomSampler(seed=seed))
+        return source.ask(self._space.distributions()).params
 
     def _target(self, params: Mapping[str, Any]) -> float:
         """Return the latency aimed at: a share of the budget, but not below what can be reached."""

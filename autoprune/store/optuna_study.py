@@ -28,7 +28,7 @@ def open_optuna_study(store: Store, name: str, sampler: BaseSampler | None = Non
         name: Name of the study.
         sampler: Optuna's sampler; None: Optuna's default.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         storage=store.storage, study_name=name, sampler=sampler, directions=DIRECTIONS, load_if_exists=True
     )

