@@ -36,6 +36,8 @@ class SearchConfig(BaseModel):
         threads: CPU threads of the timed workload, or ``auto``.
         device: Torch device of the timed workload.
         dtype: Number type of the timed workload.
+        attention: Attention backend of transformers in the timed workload.
+        runtime: What runs the timed forwards: ``eager``, ``compile`` or ``onnxruntime``.
         out: Folder for the export of the best policy.
         new: Start another study even if this search exists.
         split: Split of the data set to score on.
@@ -65,6 +67,8 @@ class SearchConfig(BaseModel):
     threads: int | Literal["auto"] = "auto"
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "int8"] = "float32"
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
+    runtime: Literal["eager", "compile", "onnxruntime"] = "eager"
     out: Path | None = None
     new: bool = False
     split: str | None = None

@@ -36,18 +36,34 @@ def paired_ratio(
     draws = np.random.default_rng(seed).integers(0, len(ratio), (2000, len(ratio)))
     low, high = np.quantile(np.median(ratio[draws], axis=1), [0.025, 0.975])
     return {
-        "ratio": float(np.median(ratio)), "low": float(low), "high": float(high),
-        "policy_ms": float(np.median(a)), "base_ms": float(np.median(b)),
+        "ratio": float(np.median(ratio)),
+        "low": float(low),
+        "high": float(high),
+        "policy_ms": float(np.median(a)),
+        "base_ms": float(np.median(b)),
     }
 
 
 def machine() -> dict[str, Any]:
     """Return what the figures were measured on."""
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), "?") if Path("/proc/cpuinfo").exists() else platform.processor()
+    model = (
+        next(
+            (
+                line.split(":")[1].strip()
+                for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            "?",
+        )
+        if Path("/proc/cpuinfo").exists()
+        else platform.processor()
+    )
     return {
-        "cpu": model, "threads": torch.get_num_threads(), "torch": torch.__version__,
-        "transformers": transformers.__version__, "python": platform.python_version(),
+        "cpu": model,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
         "when": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 

@@ -40,6 +40,21 @@ class DurationType(click.ParamType[float]):
         return float(match[1]) * _SECONDS[match[2] or ""]
 
 
+class CountsType(click.ParamType["tuple[int, ...]"]):
+    """Whole numbers from 1 with commas between them: ``1,8,32``."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the numbers, ascending; what cannot be read is a usage error."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and int(part) >= 1 for part in parts):
+            self.fail(f"{value!r} are not whole numbers from 1; write them like 1,8,32.", param, ctx)
+        return tuple(sorted({int(part) for part in parts}))
+
+
 class CountOr(click.ParamType["int | str"]):
     """A whole number from 1, or one word.
 
@@ -73,6 +88,12 @@ def stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 json_option = click.option(
     "--json", is_flag=True, expose_value=False, help="Print one JSON document on stdout and nothing else."
+)
+
+ray_option = click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="A running Ray cluster, or `auto`; nodes with the resource autoprune_timer do the timing.",
 )
 
 db_option = click.option(
@@ -122,6 +143,20 @@ workload_options = stacked(
         default="float32",
         show_default=True,
         help="Number type.",
+    ),
+    click.option(
+        "--attention",
+        type=click.Choice(["sdpa", "eager", "flash_attention_2", "flex_attention"]),
+        default="sdpa",
+        show_default=True,
+        help="Attention backend of transformers.",
+    ),
+    click.option(
+        "--runtime",
+        type=click.Choice(["eager", "compile", "onnxruntime"]),
+        default="eager",
+        show_default=True,
+        help="What runs a forward; compile is torch.compile.",
     ),
     click.option(
         "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of everything random."

@@ -161,6 +161,7 @@ def _facts(output: Output, document: Mapping[str, Any], statistic: str) -> None:
             f"{ms(pick(dense, 'latency_ms', statistic))}   score {number(pick(dense, 'score'))}"
             f"   ({pick(dense, 'n_examples') or 0} examples)",
         ),
+        *_drift_facts(dense, statistic),
         ("floor", ms(document.get("floor_ms"))),
     ]
     if best is not None:
@@ -177,6 +178,14 @@ def _facts(output: Output, document: Mapping[str, Any], statistic: str) -> None:
     )
     for name, text in lines:
         output.print(f"{name:8} {text}")
+
+
+def _drift_facts(dense: Any, statistic: str) -> list[tuple[str, str]]:
+    """Return dense as the machine runs it now, where it left the study's figure for good."""
+    now, then = pick(dense, "drift", "latency_ms", statistic), pick(dense, "latency_ms", statistic)
+    if now is None or not then:
+        return []
+    return [("  now", f"{ms(now)} ({now / then - 1:+.0%}): latencies here are shares of {ms(then)}")]
 
 
 def _policy_facts(name: str, row: Mapping[str, Any], statistic: str) -> list[tuple[str, str]]:

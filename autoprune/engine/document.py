@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autoprune.engine import figures
+from autoprune.engine.drift import drift_facts
 from autoprune.engine.proposals import was_evaluated
 from autoprune.engine.result import SCHEMA_VERSION
 from autoprune.engine.session import versions
@@ -74,6 +75,7 @@ class DocumentMaker:
                 "latency_ms": dict(self.anchor),
                 "score": dense["score"] if dense else None,
                 "n_examples": self._examples() if dense else 0,
+                "drift": drift_facts(self.store, self.study),
             },
             "metric": self.session.task.metric.name,
             "floor_ms": self.probe.floor_ratio * self.anchor[budget.statistic],

@@ -11,6 +11,7 @@ from autoprune.engine.document import DocumentMaker
 from autoprune.engine.events import Observer
 from autoprune.engine.exploration import explore
 from autoprune.engine.interrupt import Interrupt
+from autoprune.engine.places import open_place
 from autoprune.engine.probing import dense_anchor, note_dense, probe_session
 from autoprune.engine.result import SearchResult
 from autoprune.engine.resume import pick_study, study_record
@@ -45,8 +46,8 @@ def search(config: SearchConfig, observer: Observer | None = None) -> SearchResu
     SAMPLERS.get(config.sampler)
     if config.out is not None:
         check_target(config.out)
-    with Interrupt() as interrupt, Store.open(config.db) as store:
-        session = open_session(config, observer)
+    with Interrupt() as interrupt, Store.open(config.db) as store, open_place(config, observer) as place:
+        session = open_session(config, observer, place)
         name = pick_study(store, session)
         with store.lock(name):
             known = store.get_study(name)

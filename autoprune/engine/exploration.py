@@ -11,7 +11,9 @@ from optuna.trial import TrialState
 
 from autoprune._registry import SAMPLERS
 from autoprune.engine import figures
+from autoprune.engine.drift import restored_watch
 from autoprune.engine.lexicons import open_tables
+from autoprune.engine.places import PlacedTimer
 from autoprune.engine.projection import Projector
 from autoprune.engine.promise import Promise, make_promise
 from autoprune.engine.proposals import Proposer, describe, tell_values
@@ -20,7 +22,6 @@ from autoprune.engine.resume import restore, stored_logits
 from autoprune.engine.run import Limits, SearchRun
 from autoprune.engine.scoreboard import Scoreboard
 from autoprune.engine.seeds import seed_params
-from autoprune.engine.timing import Timer
 from autoprune.errors import WorkerError
 from autoprune.evaluate.evaluator import Job
 from autoprune.policy import PruningPolicy
@@ -76,17 +77,10 @@ def explore(
             study=study,
             proposer=Proposer(study, session.space, projector, maker.limit_ms, floor_ms),
             pool=pool,
-            timer=Timer(
-                session.task.model,
-                session.task.tokenizer,
-                session.workload,
-                session.inputs,
-                tables,
-                budget.statistic,
-                observer.message,
-            ),
+            timer=PlacedTimer(session.place, session.timer(tables, observer.message)),
             scoreboard=scoreboard,
             recorder=recorder,
+            watch=restored_watch(store, maker.study, maker.probe.dense),
             limits=limits,
             observer=observer,
             interrupt=interrupt,
@@ -166,4 +160,5 @@ def _save_front(store: Store, maker: DocumentMaker, limits: Limits) -> None:
         )
         for r in found
     ]
-    store.save_front(maker.study, "front", members, f"searched until {time.strftime('%Y-%m-%d %H:%M:%S')}")
+    why = f"searched until {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    store.save_front(maker.study, "front", members, why, hypervolume=figures.volume(found))

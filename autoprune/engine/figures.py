@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autoprune.engine.decision import decide
+from autoprune.front.hypervolume import hypervolume
 from autoprune.front.pareto import non_dominated, pick_best
 
 if TYPE_CHECKING:
@@ -101,6 +102,11 @@ def front_rows(found: Iterable[Row], limit_ratio: float, statistic: str) -> list
     inside = [r for r in found if feasible(r, limit_ratio)]
     chosen = non_dominated([r["latency_ms"][statistic] for r in inside], [r["score"] for r in inside])
     return sorted((inside[i] for i in chosen), key=lambda r: (r["latency_ms"][statistic], r["trial"]))
+
+
+def volume(front: Sequence[Row]) -> float:
+    """Return the hypervolume of a front in (share of dense latency) x score, against (1, 0)."""
+    return hypervolume([r["ratio"] for r in front], [r["score"] for r in front], latency_reference=1.0)
 
 
 def best_row(found: Iterable[Row], limit_ratio: float, statistic: str) -> Row | None:

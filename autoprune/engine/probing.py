@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from autoprune.engine.consuming import Consumption, consume
 from autoprune.engine.events import Observer
+from autoprune.engine.places import open_place
 from autoprune.engine.session import Session, open_session, versions
+from autoprune.engine.timing import Timer
+from autoprune.errors import AutopruneError
 from autoprune.latency.probe import ProbeResult, probe
+from autoprune.latency.reprobe import Recheck, covers, recheck
 from autoprune.policy import PruningPolicy
 from autoprune.store.repository import Store
 from autoprune.store.rows import MeasurementRow
@@ -26,10 +31,12 @@ class ProbeReport:
     Attributes:
         session: The loaded task.
         result: What was found.
+        consumption: What dense consumes besides time.
     """
 
     session: Session
     result: ProbeResult
+    consumption: Consumption
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON document of ``autoprune probe --json``."""
@@ -45,6 +52,7 @@ class ProbeReport:
                 "limit_ms": session.budget.limit_ms(anchor[statistic]),
             },
             "probe": result.to_dict(),
+            "consumption": self.consumption.to_dict(),
             "dense": {"latency_ms": anchor},
             "floor_ms": result.floor_ratio * anchor[statistic],
             "workload": {**session.workload.to_dict(), "digest": session.workload.digest()},
@@ -54,21 +62,38 @@ class ProbeReport:
 
     def lines(self) -> list[str]:
         """Return the findings in lines for people."""
-        return self.result.lines()
+        # The consumption has the memory's line.
+        return [*replace(self.result, memory_peak=None).lines(), *self.consumption.lines()]
 
 
-def run_probe(config: SearchConfig, observer: Observer | None = None) -> ProbeReport:
+def run_probe(
+    config: SearchConfig,
+    observer: Observer | None = None,
+    *,
+    fresh: bool = False,
+    batch_sizes: Sequence[int] = (),
+) -> ProbeReport:
     """Load the task and probe it; the result is kept for the same hardware, model and workload.
+
+    Args:
+        config: The options.
+        observer: Told of progress.
+        fresh: Probe anew even if a stored probe still fits.
+        batch_sizes: For which to measure the throughput.
 
     Raises:
         AutopruneError: Bad input, or the machine cannot be timed.
     """
     observer = observer or Observer()
-    with Store.open(config.db) as store:
-        session = open_session(config, observer)
-        report = ProbeReport(session, probe_session(session, store, observer))
+    with Store.open(config.db) as store, open_place(config, observer) as place:
+        session = open_session(config, observer, place)
+        longest = max(session.workload.lengths)
+        batches = {rows: session.task.inputs((longest,), rows)[0] for rows in batch_sizes}
+        result = probe_session(session, store, observer, fresh=fresh)
+        observer.message("probe      memory, energy, throughput")
+        consumption = place.run(session.timer(say=observer.message), consume, result, batches)
     observer.done()
-    return report
+    return ProbeReport(session, replace(result, memory_peak=consumption.memory_peak), consumption)
 
 
 def probe_session(
@@ -77,40 +102,95 @@ def probe_session(
     observer: Observer,
     scorers: Iterable[str] | None = None,
     reducers: Iterable[str] | None = None,
+    *,
+    fresh: bool = False,
 ) -> ProbeResult:
     """Probe the session's model, alone on the machine; say what was found and keep it.
 
+    A stored probe of the same hardware, model and workload is taken over if dense, timed again, is within
+    10 % of the stored one; what was taken over is not stored again, so that small steps do not add up.
+
     Args:
         session: The loaded task.
-        store: Where the cost table is kept.
+        store: Where probes are kept.
         observer: Told of progress and of the findings.
-        scorers: Whose cost to measure; None takes all that are registered.
+        scorers: Whose cost to measure; None takes the quick ones.
         reducers: Likewise.
+        fresh: Probe anew even if a stored probe fits.
     """
     observer.phase("probe")
-    result = probe(
-        session.task.model,
-        session.inputs,
-        session.workload,
-        statistic=session.budget.statistic,
-        progress=lambda text: observer.message(f"probe      {text}"),
-        tokenizer=session.task.tokenizer,
-        scorers=scorers,
-        reducers=reducers,
-        tokenize=_tokenizer_of(session),
-    )
+    wanted, others = _listed(scorers), _listed(reducers)
+    timer = session.timer(say=lambda text: observer.message(f"probe      {text}"))
+    place = (session.hardware.digest(), session.task.model_digest, session.workload.digest())
+    result = None if fresh else _stored(session, store, observer, timer, wanted, others)
+    if result is None:
+        result = session.place.run(timer, _probe, wanted, others)
+        store.put_cost_table(*place, result.to_dict())
     for line in result.lines():
         observer.message(line)
-    place = (session.hardware.digest(), session.task.model_digest, session.workload.digest())
-    store.put_cost_table(*place, result.to_dict())
     return result
 
 
-def _tokenizer_of(session: Session) -> Callable[[int], Mapping[str, Any]]:
+def _listed(names: Iterable[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
+
+
+def _stored(
+    session: Session,
+    store: Store,
+    observer: Observer,
+    timer: Timer,
+    scorers: list[str] | None,
+    reducers: list[str] | None,
+) -> ProbeResult | None:
+    """Return the stored probe with dense timed again; None if there is none that fits, and say why."""
+    row = store.cost_table_row(session.hardware.digest(), session.task.model_digest, session.workload.digest())
+    try:
+        known = None if row is None else ProbeResult.from_dict(row.facts)
+    except (AutopruneError, KeyError, TypeError, ValueError):
+        known = None  # another version wrote it
+    if row is None or known is None:
+        return None
+    if not covers(known, scorers, reducers):
+        observer.message("probe      anew: the stored one lacks the cost of some methods")
+        return None
+    found = session.place.run(timer, _recheck, known)
+    taken = f"of {row.created_at:%Y-%m-%d %H:%M} UTC is reused" if found.result else "is not reused, probing anew"
+    observer.message(f"probe      the stored one {taken}: {found.why}")
+    return found.result
+
+
+def _probe(timer: Timer, scorers: list[str] | None, reducers: list[str] | None) -> ProbeResult:
+    return probe(
+        timer.model,
+        timer.inputs,
+        timer.workload,
+        statistic=timer.statistic,
+        progress=timer.say,
+        tokenizer=timer.tokenizer,
+        scorers=scorers,
+        reducers=reducers,
+        tokenize=_tokenizer_of(timer),
+    )
+
+
+def _recheck(timer: Timer, known: ProbeResult) -> Recheck:
+    return recheck(
+        known,
+        timer.model,
+        timer.inputs,
+        timer.workload,
+        statistic=timer.statistic,
+        tokenizer=timer.tokenizer,
+        progress=timer.say,
+    )
+
+
+def _tokenizer_of(timer: Timer) -> Callable[[int], Mapping[str, Any]]:
     """Return a function that tokenises timed input i from its text, as a server would."""
-    tokenizer = session.task.tokenizer
-    texts = [tokenizer.batch_decode(timed["input_ids"], skip_special_tokens=True) for timed in session.inputs]
-    lengths = [int(timed["input_ids"].shape[1]) for timed in session.inputs]
+    tokenizer = timer.tokenizer
+    texts = [tokenizer.batch_decode(timed["input_ids"], skip_special_tokens=True) for timed in timer.inputs]
+    lengths = [int(timed["input_ids"].shape[1]) for timed in timer.inputs]
 
     def tokenize(index: int) -> Mapping[str, Any]:
         found: Mapping[str, Any] = tokenizer(

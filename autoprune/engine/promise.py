@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.engine import figures
 from autoprune.engine.decision import decide
-from autoprune.engine.verify import Verified, verify_policies
 from autoprune.front.pareto import ties
 from autoprune.policy import PruningPolicy
 from autoprune.store.rows import FrontRow
 
 if TYPE_CHECKING:
+    from autoprune.engine.checking import Verified
     from autoprune.engine.events import Observer
     from autoprune.engine.record import Recorder
     from autoprune.engine.run import Limits
@@ -56,12 +56,10 @@ def make_promise(
         noisy = any(decide(r["ratio_ci95"], limits.ratio, noisy=True) == "too_noisy" for r in found[1:])
         return Promise("too_noisy" if noisy and _any_noisy(store, recorder.study) else "not_met", None)
     observer.phase("verify in a fresh process")
-    checks = verify_policies(
+    checks = session.place.verify(
         session.task.spec,
-        session.workload,
+        session.timer(tables, observer.message),
         [PruningPolicy.from_dict(r["policy"]) for r in chosen],
-        tables,
-        limits.statistic,
         limits.ratio,
     )
     verified = [_keep(recorder, r, check, limits) for r, check in zip(chosen, checks, strict=False)]
@@ -121,7 +119,7 @@ def _save_front(store: Store, study: str, verified: Sequence[figures.Row], stati
         )
         for r, tie in zip(verified, flags, strict=True)
     ]
-    store.save_front(study, "verified", rows, "winners measured again in a fresh process")
+    store.save_front(study, "verified", rows, "winners measured again in a fresh process", figures.volume(verified))
 
 
 def _intervals(verified: Sequence[figures.Row]) -> tuple[list[Any], list[Any], list[Any], list[Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.budget import Budget
 from autoprune.engine import figures
+from autoprune.engine.drift import drift_facts
 from autoprune.errors import StoreError
 from autoprune.store.repository import Store
 
@@ -120,6 +121,7 @@ def _unfinished(store: Store, study: str) -> dict[str, Any]:
             "latency_ms": anchor,
             "score": next((r["score"] for r in found if r["trial"] == 0), None),
             "n_examples": max(scored, default=0),
+            "drift": drift_facts(store, study),
         },
         "floor_ms": None,
         "workload": record.workload,

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from autoprune.engine.decision import excess_ms
 from autoprune.engine.proposals import WHY_ATTR, Proposal, Proposer, tell_values
-from autoprune.engine.timing import Timer, timing_figures
+from autoprune.engine.timing import timing_figures
 from autoprune.evaluate.evaluator import Job, Outcome
 from autoprune.evaluate.quality import Quality
 from autoprune.evaluate.rungs import Rival, is_beaten, next_rung
@@ -19,8 +19,10 @@ from autoprune.evaluate.rungs import Rival, is_beaten, next_rung
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from autoprune.engine.drift import DenseWatch
     from autoprune.engine.events import Observer
     from autoprune.engine.interrupt import Interrupt
+    from autoprune.engine.places import PlacedTimer
     from autoprune.engine.record import Recorder
     from autoprune.engine.scoreboard import Scoreboard
     from autoprune.evaluate.pool import Pool
@@ -53,9 +55,10 @@ class SearchRun:
         study: Optuna's study.
         proposer: Proposes new policies.
         pool: Scores them.
-        timer: Times them, in this process.
+        timer: Times them, in this process or on a timing node.
         scoreboard: Knows dense and what was scored.
         recorder: Writes to the store.
+        watch: Watches dense drift.
         limits: When to stop.
         observer: Told of progress.
         interrupt: Set by Ctrl-C.
@@ -66,9 +69,10 @@ class SearchRun:
     study: optuna.Study
     proposer: Proposer
     pool: Pool
-    timer: Timer
+    timer: PlacedTimer
     scoreboard: Scoreboard
     recorder: Recorder
+    watch: DenseWatch
     limits: Limits
     observer: Observer
     interrupt: Interrupt
@@ -178,7 +182,10 @@ class SearchRun:
         latency_ms = figures["latency_ms"][self.limits.statistic]
         excess = excess_ms(figures, self.limits.ratio, self.limits.anchor[self.limits.statistic])
         quality = self.scoreboard.quality(proposal.digest)
-        extra = {"predicted_ms": proposal.predicted_ms, "noise_cause": timing.noise_cause}
+        drift, words = self.watch.observe(timing)
+        if words:
+            self.observer.message(words)
+        extra = {"predicted_ms": proposal.predicted_ms, "noise_cause": timing.noise_cause, **drift}
         number = proposal.trial.number
         self.recorder.measurement(
             "search", number, proposal.digest, timing, self.limits.statistic, latency_ms, extra=extra

@@ -6,22 +6,24 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autoprune.budget import Budget
 from autoprune.config import SearchConfig
 from autoprune.engine.events import Observer
+from autoprune.engine.places import LocalPlace, TimingPlace
+from autoprune.engine.timing import Timer
 from autoprune.errors import ConfigError
 from autoprune.evaluate.pool import Pool, open_pool
-from autoprune.latency.hardware import Hardware, fingerprint
+from autoprune.latency.hardware import Hardware
 from autoprune.latency.runners import prepare_model
-from autoprune.latency.threads import resolve_threads
 from autoprune.latency.workload import Workload, stratified_lengths
 from autoprune.policy import Protect, PruningPolicy
 from autoprune.pruning.families import Family, family_of
 from autoprune.pruning.protect import protected_count
+from autoprune.pruning.tables import TableSet
 from autoprune.spaces.schema import load_space_file
 from autoprune.spaces.space import Space
 from autoprune.tasks.base import Task, TaskSpec, load_task
@@ -44,10 +46,11 @@ class Session:
         task: Model, tokenizer, data and metric.
         family: The model's architecture.
         space: The search space, bound to the model's depth.
-        hardware: Fingerprint of this machine.
+        hardware: Fingerprint of the machine that times.
         workload: What is timed.
         inputs: Model inputs of the workload, one per timed length.
         n_protected: Tokens of a timed input that never leave.
+        place: Where timing happens.
     """
 
     config: SearchConfig
@@ -59,6 +62,7 @@ class Session:
     workload: Workload
     inputs: list[dict[str, Tensor]]
     n_protected: int
+    place: TimingPlace
 
     @property
     def search_key(self) -> str:
@@ -86,6 +90,17 @@ class Session:
             "n_layers": self.space.n_layers,
         }
 
+    def timer(self, tables: TableSet | None = None, say: Callable[[str], None] | None = None) -> Timer:
+        """Return what is timed: the model on the workload's inputs, with these tables.
+
+        Args:
+            tables: Tables that policies refer to; None for none.
+            say: Told when another process is timing.
+        """
+        task, statistic = self.task, self.budget.statistic
+        tables = TableSet() if tables is None else tables
+        return Timer(task.model, task.tokenizer, self.workload, self.inputs, tables, statistic, say)
+
     def open_pool(self, tables: Any, observer: Observer) -> Pool:
         """Start the pool that the options ask for, and say which."""
         pool = open_pool(self.task, tables, self.config.workers, self.config.ray_address)
@@ -94,8 +109,13 @@ class Session:
         return pool
 
 
-def open_session(config: SearchConfig, observer: Observer) -> Session:
+def open_session(config: SearchConfig, observer: Observer, place: TimingPlace | None = None) -> Session:
     """Load and check everything; writes nothing.
+
+    Args:
+        config: The options.
+        observer: Told of progress.
+        place: Where timing happens; None is this process.
 
     Raises:
         AutopruneError: Whatever the user gave wrong: model, data, space, options.
@@ -113,7 +133,8 @@ def open_session(config: SearchConfig, observer: Observer) -> Session:
     else:
         raise ConfigError(f"There is no device {config.device!r}.", "Use cpu, cuda, cuda:N or mps.")
     inputs = task.inputs(lengths, config.batch_size)
-    threads = resolve_threads(config.threads, task.model, inputs)
+    place = place or LocalPlace()
+    threads = place.threads(config.threads, task.model, inputs)
     observer.message(f"threads    {threads.count} ({threads.reason})")
     workload = Workload(
         batch_size=config.batch_size,
@@ -122,10 +143,12 @@ def open_session(config: SearchConfig, observer: Observer) -> Session:
         dtype=config.dtype,
         device=config.device,
         threads=threads.count,
+        attention=config.attention,
+        runtime=config.runtime,
     )
     task.model = prepare_model(task.model, workload)
     return Session(
-        config, budget, task, family, space, fingerprint(), workload, inputs, _protected(task, family, inputs)
+        config, budget, task, family, space, place.hardware, workload, inputs, _protected(task, family, inputs), place
     )
 
 

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoprune.engine.checking import Verified
 from autoprune.errors import MeasurementError
 from autoprune.latency.timing import PairedTiming
 
@@ -21,22 +21,9 @@ if TYPE_CHECKING:
     from autoprune.pruning.tables import TableSet
     from autoprune.tasks.base import TaskSpec
 
+__all__ = ["Verified", "verify_policies"]
+
 _TIMEOUT_S = 900
-
-
-@dataclass(frozen=True)
-class Verified:
-    """A policy measured in a fresh process.
-
-    Attributes:
-        timing: Paired samples.
-        flops_ratio: FLOPs of the policy / FLOPs of dense on one timed input, or None if not countable.
-        tokenise_ms: Median time to tokenise one timed input, in milliseconds.
-    """
-
-    timing: PairedTiming
-    flops_ratio: float | None
-    tokenise_ms: float
 
 
 def verify_policies(

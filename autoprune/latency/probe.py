@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from autoprune.latency.meter import Meter, MeterSettings, PairedTiming, interlea
 from autoprune.latency.overheads import Bench, measure_overheads
 from autoprune.latency.probe_result import ProbeResult
 from autoprune.latency.runners import device_timer, make_runner, n_tokens, shorten
-from autoprune.latency.stats import NS_PER_MS
+from autoprune.latency.stats import NS_PER_MS, IntArray
 from autoprune.latency.sweep import (
     LayerClock,
     SweepPoint,
@@ -173,12 +174,9 @@ class _Prober:
         wanted = tokens or sweep_points(longest, max(1, self.n_protected))
         points = sorted({longest, *(n for n in wanted if 1 <= n <= longest)})
         batches = {n: shorten(self.longest, n) for n in points}
-        clock = LayerClock(self.model, self.family.layers(self.model), _marker(self.workload.device))
-        forwards = {n: _call(self.dense, batches[n]) for n in points}
         with ExitStack() as stack:
             short = {f"first/{n}": _call(run, batches[n]) for n, run in self._shortcut(stack, points)}
-            arms, marks = stack.enter_context(layer_arms(clock, forwards))
-            samples = interleave({**arms, **short}, _SWEEP_ROUNDS, timer=self._timer)
+            samples, marks = self._timed(batches, short)
         totals = {n: samples[str(n)] for n in points}
         parts = [split_layers(marks[n][-len(totals[n]) :], float(np.median(totals[n])) / NS_PER_MS) for n in points]
         table = CostTable(
@@ -193,6 +191,26 @@ class _Prober:
             if f"first/{n}" in short
         )
         return CostTable(**{**table.__dict__, "first_token": first}), staircase(totals)
+
+    def _timed(
+        self, batches: Mapping[int, Mapping[str, Tensor]], short: Mapping[str, Callable[[], Any]]
+    ) -> tuple[dict[str, IntArray], dict[int, list[list[Any]]]]:
+        """Time dense on the batches and the arms of ``short`` in turn; return nanoseconds, and the layers' marks.
+
+        Marks would break a compiled model's graph: it is timed without them, and an eager run of the same
+        model says how its time is shared among the layers.
+        """
+        clock = LayerClock(self.model, self.family.layers(self.model), _marker(self.workload.device))
+        forwards = {n: _call(self.dense, batch) for n, batch in batches.items()}
+        if self.workload.runtime != "compile":
+            with layer_arms(clock, forwards) as (arms, marks):
+                return interleave({**arms, **short}, _SWEEP_ROUNDS, timer=self._timer), marks
+        plain = {str(n): forward for n, forward in forwards.items()}
+        samples = interleave({**plain, **short}, _SWEEP_ROUNDS, timer=self._timer)
+        eager = make_runner(self.model, replace(self.workload, runtime="eager"))
+        with layer_arms(clock, {n: _call(eager, batch) for n, batch in batches.items()}) as (arms, marks):
+            interleave(arms, _SWEEP_ROUNDS, timer=self._timer)
+        return samples, marks
 
     def _shortcut(self, stack: ExitStack, points: Sequence[int]) -> list[tuple[int, Callable[[Any], Any]]]:
         """Return (tokens, runner) where the last layer computes the first token alone; none if that is not exact."""

@@ -28,7 +28,7 @@ def prepare_model(model: PreTrainedModel, workload: Workload) -> PreTrainedModel
         workload: What will be timed.
 
     Raises:
-        ConfigError: The device is not there, or this torch cannot quantise here.
+        ConfigError: The device is not there, the attention backend is not, or this torch cannot quantise here.
         MissingExtraError: The runtime is onnxruntime and the extra is not installed.
         UnsupportedModelError: The runtime is onnxruntime: pruned models do not run there yet.
     """
@@ -43,9 +43,19 @@ def prepare_model(model: PreTrainedModel, workload: Workload) -> PreTrainedModel
     if workload.device != "cpu":
         model = model.to(workload.device)  # type: ignore[arg-type]
     if getattr(model.config, "_attn_implementation", workload.attention) != workload.attention:
-        model.set_attn_implementation(workload.attention)
+        _use_attention(model, workload.attention)
     model.eval()  # type: ignore[no-untyped-call]
     return model
+
+
+def _use_attention(model: PreTrainedModel, attention: str) -> None:
+    try:
+        model.set_attn_implementation(attention)
+    except (ImportError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"This model cannot run with {attention} attention here: {reason}", "Use --attention sdpa or eager."
+        ) from error
 
 
 def _check_runtime(runtime: str) -> None:

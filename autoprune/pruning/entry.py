@@ -108,6 +108,8 @@ def open_pass(plan: Plan, run: Run, kwargs: dict[str, Any], table: Tensor | None
         apply_stage(plan, run, stage, None)
     if run.changed:
         _filter(plan, run, kwargs, ids, embeds)
+    if not plan.reads_ids:
+        run.ids = run.types = None  # nobody looks at them again: no stage needs to carry them along
 
 
 def _check_ids(plan: Plan) -> None:

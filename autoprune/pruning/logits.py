@@ -87,8 +87,8 @@ def _heads(attention: Attention, start: int, stop: int) -> Attention:
     bias = attention.bias
     if bias is not None and bias.shape[1] > 1:
         bias = bias[:, start:stop]
-    parts = (part[:, start:stop] for part in (attention.query, attention.key, attention.value))
-    return Attention(*parts, attention.scaling, bias, attention.causal)
+    query, key, value = (part[:, start:stop] for part in (attention.query, attention.key, attention.value))
+    return Attention(query, key, value, attention.scaling, bias, attention.causal)
 
 
 def _column_sums(attention: Attention, valid: Tensor | None) -> Tensor:

@@ -86,6 +86,12 @@ class Plan:
         return bool(self.watched) or self.shortcut or self.proportional
 
     @property
+    def reads_ids(self) -> bool:
+        """Whether a stage behind the input looks at token or segment ids."""
+        later = (stage for group in (*self.before.values(), *self.after.values()) for stage in group)
+        return any(stage.needs & {"ids", "types"} for stage in later)
+
+    @property
     def salient(self) -> bool:
         """Whether a stage needs gradients."""
         return any("saliency" in s.needs for s in self.stages)

@@ -185,7 +185,8 @@ def course(data: ReportData, against: str) -> Chart:
     """Return the best score within the budget so far, against evaluations or seconds."""
     known = [point for point in data.course if point.score is not None]
     traces = [{
-        "type": "scatter", "mode": "lines", "line": {"shape": "hv", "color": BEST}, "name": "best within the budget",
+        "type": "scatter", "mode": "lines+markers", "line": {"shape": "hv", "color": BEST},
+        "name": "best within the budget",
         "x": [getattr(point, against) for point in known], "y": [point.score for point in known],
         "hovertemplate": f"%{{x:.0f}} {against}: %{{y:.4f}}<extra></extra>",
     }]  # fmt: skip

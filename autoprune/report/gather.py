@@ -77,7 +77,7 @@ class ReportData:
         floor_ms: The lowest latency any policy reaches, or None.
         notes: The probe's remarks.
         keep: Per front policy its trial and the share of tokens entering each layer.
-        hypervolume: Of the front relative to dense, budget ignored; or None.
+        hypervolume: Of the stored front relative to dense, else of all points; or None.
         examples: Texts and which of their tokens go.
         no_examples: Why there are none.
     """
@@ -136,7 +136,7 @@ def gather(store: Store, study: str, examples: Sequence[TokenExample] = (), no_e
     dense = next((point for point in points if point.trial == 0), None)
     dense_ms = pick(result, "dense", "latency_ms", statistic) or (dense.latency_ms if dense else None)
     measurements = store.measurements(record.name, samples=False)
-    front = store.front(record.name, limit, statistic)
+    front, stored = store.front(record.name, limit, statistic), store.load_front(record.name, "front")
     probe = record.config.get("probe") or {}
     dense_samples, best_samples = _samples(store, record.name, result, measurements)
     return ReportData(
@@ -158,7 +158,7 @@ def gather(store: Store, study: str, examples: Sequence[TokenExample] = (), no_e
         floor_ms=pick(result, "floor_ms") or probe.get("floor_ms"),
         notes=probe.get("notes") or (),
         keep=_keep(record, front),
-        hypervolume=_volume(points, dense_ms),
+        hypervolume=stored.hypervolume if stored and stored.hypervolume is not None else _volume(points, dense_ms),
         examples=examples,
         no_examples=no_examples,
     )

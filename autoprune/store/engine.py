@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection, ExceptionContext
+from sqlalchemy.exc import SQLAlchemyError
 
 from autoprune.errors import MissingExtraError
 from autoprune.store import faults
@@ -67,6 +68,18 @@ def explain_faults(engine: Engine, address: Address) -> None:
         found = faults.describe(address, str(context.original_exception), connecting=context.connection is None)
         if found is not None:
             raise found from context.original_exception
+
+
+@contextmanager
+def explained(address: Address) -> Iterator[None]:
+    """Turn known faults into ``StoreError`` where an engine is used before ``explain_faults`` could reach it."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        found = faults.describe(address, str(error))
+        if found is None:
+            raise
+        raise found from error
 
 
 def _explicit_transactions(engine: Engine) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
 
 from autoprune.front.pareto import non_dominated
 from autoprune.store import tables
@@ -14,6 +15,8 @@ from autoprune.store.rows import FrontRow, Json, StoredFront, TrialPoint
 from autoprune.store.session import Database, begins_with
 from autoprune.store.studies import study_filters
 from autoprune.store.tables import Evaluation, Measurement, Point, Policy, Study
+
+_CHUNK = 500  # keys per query: databases limit the number of parameters
 
 
 class Fronts(Database):
@@ -95,18 +98,22 @@ class Fronts(Database):
         with self.reading() as session:
             row = self.study_row(session, study)
             wanted = statistic or str(row.budget.get("statistic", "p50"))
-            statement = point_query().where(Point.study_id == row.id, Point.statistic == wanted, Point.candidate)
+            # Two steps: the index alone says who is on the front, and only those are read in full.
+            statement = select(Point.trial, Point.latency_ms, Point.score).where(
+                Point.study_id == row.id, Point.statistic == wanted, Point.candidate
+            )
             if limit_ms is not None:
                 statement = statement.where(Point.latency_hi_ms <= limit_ms)
-            found = [_point(found) for found in session.execute(statement)]
-        chosen = non_dominated([p.latency_ms for p in found], [p.score for p in found])
-        return sorted((found[i] for i in chosen), key=lambda point: (point.latency_ms, point.trial))
+            found = session.execute(statement).all()
+            chosen = non_dominated([point.latency_ms for point in found], [point.score for point in found])
+            members = _read_points(session, row.id, [found[index].trial for index in chosen])
+        return sorted(members, key=lambda point: (point.latency_ms, point.trial))
 
     def points(self, study: str) -> list[TrialPoint]:
         """Return every trial of a study that has both values, in trial order."""
         with self.reading() as session:
             statement = point_query().where(Point.study_id == self.study_row(session, study).id)
-            return [_point(found) for found in session.execute(statement.order_by(Point.trial))]
+            return [TrialPoint(*found) for found in session.execute(statement.order_by(Point.trial))]
 
     def best(
         self,
@@ -134,15 +141,19 @@ class Fronts(Database):
             limit: At most so many.
         """
         statement = (
-            point_query()
-            .join(tables.Task).join(tables.Model).join(tables.Workload).join(tables.Hardware)
+            select(Point.study_id, Point.trial)
+            .join(Study, Study.id == Point.study_id)
             .where(Point.candidate, Point.statistic == statistic, Point.latency_hi_ms <= limit_ms)
             .where(*study_filters(model, task, workload, hardware))
             .order_by(Point.score.desc(), Point.latency_ms, Point.study_id, Point.trial)
             .limit(limit)
-        )  # fmt: skip
+        )
         with self.reading() as session:
-            return [_point(found) for found in session.execute(statement)]
+            places: dict[int, list[int]] = {}
+            for study_id, trial in session.execute(statement):
+                places.setdefault(study_id, []).append(trial)
+            members = [point for place in places.items() for point in _read_points(session, *place)]
+        return sorted(members, key=lambda point: (-point.score, point.latency_ms, point.study, point.trial))
 
     def history(self, digest: str) -> list[Json]:
         """Return everything known about a policy, over all studies, oldest first, one row per number taken.
@@ -196,22 +207,30 @@ class Fronts(Database):
 
 
 def point_query() -> Select[*tuple[Any, ...]]:
-    """Return the query for points with everything that is shown of them."""
+    """Return the query for points; its columns are the fields of ``TrialPoint``, in their order.
+
+    Columns and not whole rows: the statistics of a measurement would have to be parsed for nothing.
+    """
     return (
-        select(Point, Study.name, Policy.policy, Policy.described, Evaluation, Measurement)
+        select(
+            Study.name, Point.trial, Point.policy_digest, Policy.policy, Policy.described,
+            Point.latency_ms, Point.latency_hi_ms, Point.score, Point.statistic,
+            Measurement.ratio, Measurement.ratio_lo, Measurement.ratio_hi,
+            Evaluation.drop, Evaluation.drop_lo, Evaluation.drop_hi, Evaluation.agreement, Evaluation.kl,
+            Measurement.flops_ratio, Measurement.end_to_end_ms,
+        )
+        .select_from(Point)
         .join(Study, Study.id == Point.study_id)
         .join(Policy, Policy.digest == Point.policy_digest)
         .join(Evaluation, Evaluation.id == Point.evaluation_id)
         .join(Measurement, Measurement.id == Point.measurement_id)
-    )
-
-
-def _point(found: Any) -> TrialPoint:
-    point, study, policy, described, quality, cost = found
-    return TrialPoint(
-        study=study, trial=point.trial, digest=point.policy_digest, policy=policy, described=described,
-        latency_ms=point.latency_ms, latency_hi_ms=point.latency_hi_ms, score=point.score, statistic=point.statistic,
-        ratio=cost.ratio, ratio_lo=cost.ratio_lo, ratio_hi=cost.ratio_hi, drop=quality.drop, drop_lo=quality.drop_lo,
-        drop_hi=quality.drop_hi, agreement=quality.agreement, kl=quality.kl, flops_ratio=cost.flops_ratio,
-        end_to_end_ms=cost.end_to_end_ms,
     )  # fmt: skip
+
+
+def _read_points(session: Session, study_id: int, trials: Sequence[int]) -> list[TrialPoint]:
+    """Return these trials' points, in no order."""
+    out = []
+    for begin in range(0, len(trials), _CHUNK):
+        wanted = (Point.study_id == study_id, Point.trial.in_(trials[begin : begin + _CHUNK]))
+        out += [TrialPoint(*found) for found in session.execute(point_query().where(*wanted))]
+    return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from autoprune.errors import SchemaVersionError, StudyLockedError
 from autoprune.store import faults, locks, migrate, urls
 from autoprune.store.assets import Assets
-from autoprune.store.engine import engine_kwargs, explain_faults, make_engine, use_wal
+from autoprune.store.engine import engine_kwargs, explain_faults, explained, make_engine, use_wal
 from autoprune.store.fronts import Fronts
 from autoprune.store.numbers import Numbers
 from autoprune.store.studies import Studies
@@ -67,18 +68,23 @@ class Store(Studies, Numbers, Assets, Fronts):
         Raises:
             SchemaVersionError: Optuna's own tables are of another version.
         """
+        from optuna.exceptions import StorageInternalError
         from optuna.storages import RDBStorage  # local: with Alembic nearly two seconds, and readers need neither
 
+        # Whatever is new is said by whoever makes it, in its own words.
+        logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.WARNING)
         # Optuna fills {SCHEMA_VERSION} into the address: other braces must be doubled.
         url = self.address.url.replace("{", "{{").replace("}", "}}")
         try:
-            with locks.schema_lock(self.address, self.engine):
+            with locks.schema_lock(self.address, self.engine), explained(self.address):
                 storage = RDBStorage(
                     url,
                     engine_kwargs=engine_kwargs(self.address),
                     skip_compatibility_check=not check,
                     skip_table_creation=self.address.read_only,
                 )
+        except StorageInternalError as error:  # how Optuna wraps a fault while it writes its version
+            raise faults.describe(self.address, str(error.__cause__)) or error from error
         except RuntimeError as error:
             raise SchemaVersionError(
                 f"The Optuna tables in {self.url_masked} have another version than the installed Optuna.",

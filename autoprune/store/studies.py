@@ -169,17 +169,18 @@ class Studies(Database):
 def study_filters(
     model: str | None, task: str | None, workload: str | None, hardware: str | None, status: str | None = None
 ) -> list[ColumnElement[bool]]:
-    """Return the conditions on joined Study, Task, Model, Workload and Hardware; see ``list_studies``."""
+    """Return the conditions on studies; see ``list_studies``."""
     out: list[ColumnElement[bool]] = []
-    pairs = (
-        (model, tables.Model.name, tables.Model.digest),
-        (task, tables.Task.name, tables.Task.digest),
-        (workload, tables.Workload.described, tables.Workload.digest),
-        (hardware, tables.Hardware.described, tables.Hardware.digest),
+    places = (
+        (model, tables.Study.model_digest, tables.Model.digest, tables.Model.name),
+        (task, tables.Study.task_digest, tables.Task.digest, tables.Task.name),
+        (workload, tables.Study.workload_digest, tables.Workload.digest, tables.Workload.described),
+        (hardware, tables.Study.hardware_digest, tables.Hardware.digest, tables.Hardware.described),
     )
-    for wanted, name, digest in pairs:
+    for wanted, column, digest, name in places:
         if wanted is not None:
-            out.append(or_(name == wanted, digest.startswith(wanted, autoescape=True)))
+            fits = or_(name == wanted, digest.startswith(wanted, autoescape=True))
+            out.append(column.in_(select(digest).where(fits)))
     if status is not None:
         out.append(tables.Study.status == status)
     return out

@@ -210,6 +210,9 @@ class Point(Base):
             "study_id",
             "statistic",
             "latency_ms",
+            "latency_hi_ms",
+            "score",
+            "trial",
             # As SQLAlchemy writes it in queries: SQLite uses a partial index only for the very same condition.
             sqlite_where=text("candidate = 1"),
             postgresql_where=text("candidate"),

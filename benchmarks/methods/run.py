@@ -5,8 +5,8 @@
 
 Static scorers act at the input, the others before layer 1; one stage each, nothing is trained. Drop is dense accuracy
 minus pruned accuracy on the same held-out texts, with a paired bootstrap interval. Speed-up is dense / pruned time of
-paired, interleaved forwards at batch 1 and 256 tokens. The shortcut of the last layer is off, so that the figures are the
-method's own. Run it on a quiet machine.
+paired, interleaved forwards at batch 1 and 256 tokens. The shortcut of the last layer is off, so that the figures are
+the method's own. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from autoprune._registry import REDUCERS, SCORERS
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning import TableSet, attach, build_lexicon, twin
 from autoprune.pruning.counts import count_ids, stopword_table
-from autoprune.tasks import TaskSpec, load_task
+from autoprune.tasks.base import TaskSpec, load_task
 
 KEEPS = (0.7, 0.5, 0.35, 0.25)
 CONTROLS = ("random", "truncate", "uniform")
@@ -43,11 +43,18 @@ def methods(task: Any, found: TableSet, lexicon_texts: int) -> dict[str, dict[st
 
     count = count_ids(texts(lexicon_texts), vocabulary)
     keys = {"count": found.add(count), "stop": found.add(stopword_table(task.tokenizer, vocabulary))}
-    for way, n in (("gradient", lexicon_texts), ("attention", lexicon_texts), ("leave_one_out", min(64, lexicon_texts))):
+    for way, n in (
+        ("gradient", lexicon_texts),
+        ("attention", lexicon_texts),
+        ("leave_one_out", min(64, lexicon_texts)),
+    ):
         print(f"learning the lexicon by {way}", file=sys.stderr)
         keys[way] = found.add(build_lexicon(task.model, texts(n), method=way, prior_strength=2.0))
-    plain = {name: {"scorer": name} for name in SCORERS.names() if name not in ("lexicon", "frequency", "stopwords",
-                                                                                 "surprisal", "truncate")}
+    plain = {
+        name: {"scorer": name}
+        for name in SCORERS.names()
+        if name not in ("lexicon", "frequency", "stopwords", "surprisal", "truncate")
+    }
     for side in ("head", "tail", "both"):
         plain[f"truncate {side}"] = {"scorer": "truncate", "params": {"side": side}}
     for way in ("gradient", "attention", "leave_one_out"):
@@ -84,7 +91,9 @@ def quality(dense: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dict[s
     low, high = np.quantile(harm[draws].mean(1), [0.025, 0.975])
     p, q = (torch.from_numpy(x).log_softmax(-1) for x in (dense, logits))
     return {
-        "drop": float(harm.mean() * 100), "drop_low": float(low * 100), "drop_high": float(high * 100),
+        "drop": float(harm.mean() * 100),
+        "drop_low": float(low * 100),
+        "drop_high": float(high * 100),
         "agreement": float((dense.argmax(1) == logits.argmax(1)).mean()),
         "kl": float((p.exp() * (p - q)).sum(-1).mean()),
     }
@@ -124,7 +133,11 @@ def main() -> None:
             with attach(model, policy, tokenizer=task.tokenizer, tables=found):
                 result = quality(dense, predictions(model, task, n), labels)
                 timing = paired_ratio(runner(model), runner(dense_model), inputs, options.rounds)
-            speed = {"speedup": 1 / timing["ratio"], "speedup_low": 1 / timing["high"], "speedup_high": 1 / timing["low"]}
+            speed = {
+                "speedup": 1 / timing["ratio"],
+                "speedup_low": 1 / timing["high"],
+                "speedup_high": 1 / timing["low"],
+            }
             rows.append({"method": label, "layer": at, "keep": keep, **result, **speed})
             print(f"{label} {keep}: drop {result['drop']:.1f}, {speed['speedup']:.2f}x", file=sys.stderr)
     accuracy = float((dense.argmax(1) == labels).mean() * 100)
@@ -135,9 +148,12 @@ def main() -> None:
 
 def table(rows: list[dict[str, Any]], n: int, accuracy: float) -> str:
     lines = [
-        "# Every method on the quickstart task", "",
-        f"Drop in accuracy points against dense ({accuracy:.1f} %) on {n} held-out texts, 95 % interval; KL; speed-up.", "",
-        "| method | layer | " + " | ".join(f"keep {k}" for k in KEEPS) + " |", "|---|---|" + "---|" * len(KEEPS),
+        "# Every method on the quickstart task",
+        "",
+        f"Drop in accuracy points against dense ({accuracy:.1f} %) on {n} held-out texts, 95 % interval; KL; speed-up.",
+        "",
+        "| method | layer | " + " | ".join(f"keep {k}" for k in KEEPS) + " |",
+        "|---|---|" + "---|" * len(KEEPS),
     ]
     for label in dict.fromkeys(r["method"] for r in rows):
         mine = [r for r in rows if r["method"] == label]

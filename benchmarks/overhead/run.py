@@ -3,10 +3,10 @@
     python benchmarks/overhead/run.py                 # the committed table (about 10 minutes on a quiet core)
     python benchmarks/overhead/run.py --profile cls_attention:fuse
 
-Ideal is the dense model whose layers are handed the first n rows of the hidden states, n being the count that the policy
-leaves there: no scoring, no gathering, no mask, everything else of the model's own forward. The model has MiniLM's shape
-(6 layers, 384 wide, 12 heads) and random weights, which time does not depend on. Ratios are medians of paired,
-interleaved forwards. Run it on a quiet machine.
+Ideal is the dense model whose layers are handed the first n rows of the hidden states, n being the count that the
+policy leaves there: no scoring, no gathering, no mask, everything else of the model's own forward. The model has
+MiniLM's shape (6 layers, 384 wide, 12 heads) and random weights, which time does not depend on. Ratios are medians of
+paired, interleaved forwards. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -31,14 +31,25 @@ from autoprune.pruning import TableSet, attach, family_of, twin
 from autoprune.pruning.methods import takes_table
 
 TOKENS = 256
-TARGET = {"saliency": None, **dict.fromkeys(("random", "truncate", "uniform", "stopwords", "frequency", "surprisal",
-                                             "lexicon", "cls_attention"), 1.05)}
+TARGET = {
+    "saliency": None,
+    **dict.fromkeys(
+        ("random", "truncate", "uniform", "stopwords", "frequency", "surprisal", "lexicon", "cls_attention"), 1.05
+    ),
+}
 STATIC = {name for name, kind in SCORERS.items() if not kind.needs & {"attention", "hidden", "saliency"}}
 
 
 def minilm() -> Any:
-    config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536,
-                        num_labels=8, cls_token_id=101, sep_token_id=102)
+    config = BertConfig(
+        hidden_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        intermediate_size=1536,
+        num_labels=8,
+        cls_token_id=101,
+        sep_token_id=102,
+    )
     torch.manual_seed(0)
     return BertForSequenceClassification(config).eval()
 
@@ -132,8 +143,9 @@ def main() -> None:
                 rounds = max(6, options.rounds // size) if size > 1 else options.rounds
                 result = paired_ratio(pruned(model, policy, found), ideal(model, policy), inputs, rounds)
                 target = TARGET.get(scorer, 1.15) if REDUCERS.get(reducer).uses_scores else 1.15
-                rows.append({"scorer": scorer, "reducer": reducer, "stages": stages, "batch": size,
-                             "target": target, **result})
+                rows.append(
+                    {"scorer": scorer, "reducer": reducer, "stages": stages, "batch": size, "target": target, **result}
+                )
                 print(f"batch {size} {scorer} {reducer} x{stages}: {result['ratio']:.3f}", file=sys.stderr)
     if not options.only:
         write(options.out, {"machine": machine(), "rows": rows}, table(rows))
@@ -143,20 +155,21 @@ def main() -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "# Measured / ideal latency", "",
+        "# Measured / ideal latency",
+        "",
         f"MiniLM's shape, {TOKENS} tokens, one thread. {machine()['cpu']}, torch {torch.__version__}.",
-        "Targets (batch 1): 1.05 for static and CLS scorers, 1.15 for the others; `saliency` runs a backward and has none.",
-        "Reducers that never ask the scorer are measured with `random` alone.", "",
+        "Targets (batch 1): 1.05 for static and CLS scorers, 1.15 for the others; `saliency` has none.",
+        "Reducers that never ask the scorer are measured with `random` alone.",
+        "",
         "| scorer | reducer | stages | batch | measured ms | ideal ms | measured / ideal (95 %) | target | met |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         target = r["target"] if r["batch"] == 1 else None
         met = "" if target is None else ("yes" if r["ratio"] <= target else "**no**")
-        lines.append(
-            f"| {r['scorer']} | {r['reducer']} | {r['stages']} | {r['batch']} | {r['policy_ms']:.1f} | {r['base_ms']:.1f} "
-            f"| {r['ratio']:.3f} ({r['low']:.3f} to {r['high']:.3f}) | {target or ''} | {met} |"
-        )
+        cells_ = [r["scorer"], r["reducer"], r["stages"], r["batch"], f"{r['policy_ms']:.1f}", f"{r['base_ms']:.1f}"]
+        cells_ += [f"{r['ratio']:.3f} ({r['low']:.3f} to {r['high']:.3f})", target or "", met]
+        lines.append("| " + " | ".join(map(str, cells_)) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -77,14 +77,16 @@ def test_every_option_reaches_the_configuration(cli: Cli, engine: dict[str, Any]
         "search", "--budget", "2x@p95", "--model", "m", "--dataset", "d.csv", "--metric", "f1", "--trials", "9",
         "--time-limit", "10m", "--space", "quick", "--sampler", "tpe", "--seed", "3", "--workers", "2",
         "--ray-address", "auto", "--db", tmp_path / "x.db", "--study", "s", "--batch-size", "4", "--seq-len", "data",
-        "--threads", "2", "--device", "cpu", "--dtype", "bfloat16", "--out", tmp_path / "o", "--new", "--split", "test",
+        "--threads", "2", "--device", "cpu", "--dtype", "bfloat16",
+        "--attention", "eager", "--runtime", "compile", "--out", tmp_path / "o", "--new", "--split", "test",
         "--text-column", "a", "--text-column", "b", "--label-column", "y", "--trust-remote-code", "--json",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert engine["config"] == SearchConfig.of(
         budget="2x@p95", model="m", dataset="d.csv", metric="f1", trials=9, time_limit=600.0, space="quick",
         sampler="tpe", seed=3, workers=2, ray_address="auto", db=str(tmp_path / "x.db"), study="s", batch_size=4,
-        seq_len="data", threads=2, device="cpu", dtype="bfloat16", out=tmp_path / "o", new=True, split="test",
+        seq_len="data", threads=2, device="cpu", dtype="bfloat16",
+        attention="eager", runtime="compile", out=tmp_path / "o", new=True, split="test",
         text_columns=("a", "b"), label_column="y", trust_remote_code=True,
     )  # fmt: skip
     assert ran.json == engine["result"]
@@ -176,6 +178,13 @@ def test_bad_options_are_refused_before_anything_runs(cli: Cli, engine: dict[str
     assert "config" not in engine
 
 
+def test_dense_that_moved_is_shown(cli: Cli, engine: dict[str, Any]) -> None:
+    dense = engine["result"]["dense"]
+    assert "  now" not in cli("search", "--budget", "20ms").out
+    engine["result"]["dense"] = {**dense, "drift": {"latency_ms": {"p50": 60.0, "p95": 62.0, "mean": 60.5}}}
+    assert "60.0 ms (+20%): latencies here are shares of 50.0 ms" in cli("search", "--budget", "20ms").out
+
+
 def test_probe(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     class Report:
         def to_json(self) -> dict[str, Any]:
@@ -184,11 +193,25 @@ def test_probe(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         def lines(self) -> list[str]:
             return ["dense 50.0 ms"]
 
-    seen = []
-    monkeypatch.setattr(probing, "run_probe", lambda config, _observer: (seen.append(config), Report())[1])
+    seen: list[SearchConfig] = []
+    asked: list[dict[str, Any]] = []
+
+    def stand_in(config: SearchConfig, _observer: object, **more: Any) -> Report:
+        seen.append(config)
+        asked.append(more)
+        return Report()
+
+    monkeypatch.setattr(probing, "run_probe", stand_in)
     assert cli("probe", "--seq-len", "128", "--json").json == {"floor_ms": 6.2}
     assert cli("probe").out == "dense 50.0 ms\n"
     assert seen[0].seq_len == 128
+    assert asked[0] == {"fresh": False, "batch_sizes": ()}
+    cli("probe", "--fresh", "--throughput", "32,1, 8", "--ray-address", "auto", "--attention", "eager")
+    assert asked[2] == {"fresh": True, "batch_sizes": (1, 8, 32)}
+    assert (seen[2].ray_address, seen[2].attention) == ("auto", "eager")
+    assert cli("probe", "--throughput", "1,none").code == 2
+    assert cli("probe", "--plot", "/nowhere/at/all.html", "--json").json["error"]["code"] == "input"
+    assert len(seen) == 3
 
 
 def test_export(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

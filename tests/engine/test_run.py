@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from autoprune._registry import SAMPLERS
+from autoprune.engine.drift import DenseWatch
 from autoprune.engine.events import Observer
 from autoprune.engine.interrupt import Interrupt
 from autoprune.engine.projection import Projector
@@ -17,6 +18,7 @@ from autoprune.engine.run import Limits, SearchRun
 from autoprune.engine.scoreboard import Scoreboard
 from autoprune.evaluate.evaluator import Outcome
 from autoprune.latency.cost_table import CostTable
+from autoprune.latency.stats import LatencyStats
 from autoprune.latency.timing import PairedTiming
 from autoprune.spaces.schema import load_space_file
 from autoprune.spaces.space import Space
@@ -60,13 +62,13 @@ class FakePool:
 
 class FakeTimer:
     def __init__(self, pool):
-        self.pool, self.timed = pool, []
+        self.pool, self.timed, self.dense_ns = pool, [], 50_000_000
 
     def measure(self, policy):
         assert self.pool.pending == 0, "timing while the pool works"
         self.timed.append(policy.digest())
         ratio = 0.2 + 0.6 * (policy.stages[-1].keep if policy.stages else 1.0)
-        dense = np.full((8, 4), 50_000_000)
+        dense = np.full((8, 4), self.dense_ns)
         return PairedTiming(dense_ns=dense, policy_ns=(dense * ratio).astype(np.int64))
 
 
@@ -74,7 +76,7 @@ class FakeRecorder:
     study = "s"
 
     def __init__(self):
-        self.evaluations, self.measurements = [], []
+        self.evaluations, self.measurements, self.extras = [], [], []
 
     def policy(self, policy):
         pass
@@ -84,6 +86,7 @@ class FakeRecorder:
 
     def measurement(self, kind, trial, digest, *rest, **more):
         self.measurements.append((trial, digest))
+        self.extras.append(more["extra"])
 
 
 @pytest.fixture
@@ -108,6 +111,7 @@ def make():
             timer=FakeTimer(pool),
             scoreboard=Scoreboard(task, dense),
             recorder=recorder,
+            watch=DenseWatch.of(LatencyStats(50.0, 55.0, 56.0, 51.0, 1.0)),
             limits=Limits(trials, 0.5, "p50", {"p50": 50.0, "p95": 55.0, "mean": 51.0}),
             observer=Observer(),
             interrupt=interrupt or Interrupt(),
@@ -178,3 +182,22 @@ def test_every_sampler_finishes_a_search(make, sampler):
     run.run()
     assert run.tried == 10
     assert run.timer.timed
+
+
+def test_drift_of_dense_is_kept_and_said_and_changes_nothing_that_is_told(make):
+    steady, moved = make(trials=10), make(trials=10)
+    moved.timer.dense_ns = 60_000_000
+    said = []
+    moved.observer.message = said.append
+    steady.run()
+    moved.run()
+    assert [extra["drift"] for extra in steady.recorder.extras] == pytest.approx([0.0] * len(steady.recorder.extras))
+    assert [extra["drift"] for extra in moved.recorder.extras] == pytest.approx([0.2] * len(moved.recorder.extras))
+    anchors = [extra["anchor"]["p50"] for extra in moved.recorder.extras if "anchor" in extra]
+    assert anchors == [60.0]
+    assert "anchor" in moved.recorder.extras[2]
+    words = [text for text in said if text.startswith("drift")]
+    assert len(words) == 1
+    assert "60.0 ms now, +20% against 50.0 ms" in words[0]
+    told = [[t.values for t in run.study.get_trials(states=(TrialState.COMPLETE,))] for run in (steady, moved)]
+    assert told[0] == told[1]

@@ -136,3 +136,30 @@ def test_bad_requests_are_refused(bert: Any, make_batch: Any) -> None:
     bert.config.model_type = "swin"
     with pytest.raises(UnsupportedModelError, match="swin"):
         probe(bert, [make_batch(8)], WORKLOAD)
+
+
+@pytest.mark.parametrize("runtime", ["eager", "compile"])
+def test_layers_of_a_compiled_model_are_marked_in_eager_runs_alone(
+    make_bert: Any, make_batch: Any, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    hooked: dict[str, set[bool]] = {"eager": set(), "compile": set()}
+    model = make_bert()
+
+    def stand_in(ran: Any, workload: Workload) -> Any:
+        def run(batch: Any) -> Any:
+            if ran is model:
+                hooked[workload.runtime].add(any(m._forward_pre_hooks for m in model.modules()))
+            return ran(**batch)
+
+        return run
+
+    monkeypatch.setattr(room, "make_runner", stand_in)
+    batch = make_batch(32)
+    result = probe(model, [batch], Workload.fixed(32, 1, runtime=runtime), scorers=(), reducers=(), tokens=(8, 32))
+    assert result.cost_table.n_layers == 3
+    for point in result.sweep:
+        assert result.cost_table.dense(point.tokens) == pytest.approx(point.ms)
+    if runtime == "compile":
+        assert hooked == {"compile": {False}, "eager": {True}}
+    else:
+        assert hooked["eager"] == {False, True}

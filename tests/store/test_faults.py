@@ -221,6 +221,24 @@ def test_full_disk_while_the_schema_is_made_leaves_no_half_schema(
         store.create_study(study_record("s"))
 
 
+@pytest.mark.parametrize("pages", (2, 11, 20))
+def test_full_disk_while_optuna_makes_its_tables(sqlite_url: str, monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
+    with Store.open(sqlite_url) as store:
+        with store.engine.connect() as connection:
+            used = int(connection.execute(text("PRAGMA page_count")).scalar() or 0)
+
+        class Small(engine.TunedConnection):
+            def __init__(self, *args: object, **kwargs: object) -> None:
+                super().__init__(*args, **kwargs)
+                self.execute(f"PRAGMA max_page_count={used + pages}")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(engine, "TunedConnection", Small)
+            with pytest.raises(StoreError, match="disk is full"):
+                _ = store.storage
+        assert open_optuna_study(store, "s").study_name == "s"  # with room again, the rest is made
+
+
 ADDRESSES = [
     "postgresql://me:geheim@127.0.0.1:1/studies",
     "postgresql://me:ge%40heim@127.0.0.1:1/studies?sslpassword=geheim",

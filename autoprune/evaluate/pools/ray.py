@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from autoprune._registry import POOLS
@@ -12,6 +14,8 @@ from autoprune.errors import WorkerError
 from autoprune.evaluate.evaluator import Evaluator, ExampleSource, Job, Outcome
 from autoprune.pruning.tables import TableSet
 
+TIMER_RESOURCE = "autoprune_timer"
+"""Custom resource of nodes that are set aside for timing."""
 _RETRIES = 2
 
 
@@ -29,6 +33,11 @@ class _Worker:
 
     def ready(self) -> int:
         return os.getpid()
+
+    def where(self) -> str:
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
 
 
 @POOLS.register("ray")
@@ -49,7 +58,8 @@ class RayPool:
         import ray
 
         self.workers = workers
-        self._owns_cluster = _connect(address, workers)
+        self._owns_cluster = connect(address, workers)
+        self._nodes = cycle(scoring_nodes())
         self._source, self._tables = ray.put(source), ray.put(tables)
         self._queue: deque[tuple[Job, int]] = deque()
         self._running: dict[Any, tuple[Job, int, Any]] = {}
@@ -109,6 +119,12 @@ class RayPool:
 
         return [int(pid) for pid in ray.get([actor.ready.remote() for actor in self._idle])]
 
+    def nodes(self) -> list[str]:
+        """Return the ids of the nodes where the idle actors are."""
+        import ray
+
+        return [str(node) for node in ray.get([actor.where.remote() for actor in self._idle])]
+
     def _retry(self, job: Job, tries: int, error: Exception) -> Outcome | None:
         if tries >= _RETRIES:
             self._feed()
@@ -120,7 +136,10 @@ class RayPool:
     def _start(self) -> Any:
         import ray
 
-        return ray.remote(num_cpus=1)(_Worker).remote(self._source, self._tables)
+        body: Any = ray.remote(num_cpus=1)(_Worker)
+        node = next(self._nodes, None)
+        strategy = "DEFAULT" if node is None else _preferring(node)
+        return body.options(scheduling_strategy=strategy).remote(self._source, self._tables)
 
     def _await_actors(self) -> None:
         import ray
@@ -142,8 +161,48 @@ class RayPool:
             self._running[actor.run.remote(job)] = (job, tries, actor)
 
 
-def _connect(address: str | None, workers: int) -> bool:
-    """Join or start a cluster; return whether this process started it."""
+def timer_nodes() -> dict[str, str]:
+    """Return the names of the cluster's timing nodes by node id; call it when connected."""
+    return {str(node["NodeID"]): str(node["NodeName"]) for node in _alive() if _is_timer(node)}
+
+
+def scoring_nodes() -> list[str]:
+    """Return a node id per core outside the timing nodes, other hosts than theirs first.
+
+    Empty where no node is set aside for timing: then Ray's own choice is as good.
+    """
+    nodes = _alive()
+    hosts = {node["NodeManagerHostname"] for node in nodes if _is_timer(node)}
+    if not hosts:
+        return []
+    others = sorted((node for node in nodes if not _is_timer(node)), key=lambda n: n["NodeManagerHostname"] in hosts)
+    return [str(node["NodeID"]) for node in others for _ in range(int(node["Resources"].get("CPU", 0)))]
+
+
+def _alive() -> Sequence[Mapping[str, Any]]:
+    import ray
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
+
+
+def _is_timer(node: Mapping[str, Any]) -> bool:
+    return float(node["Resources"].get(TIMER_RESOURCE, 0)) > 0
+
+
+def _preferring(node: str) -> Any:
+    """Return a strategy that takes this node if it has room, else any: work that waits helps nobody."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
+
+
+def connect(address: str | None, workers: int) -> bool:
+    """Join or start a cluster; return whether this call did, so that the caller ends it.
+
+    Raises:
+        WorkerError: It cannot be reached or started.
+    """
     import ray
 
     if ray.is_initialized():

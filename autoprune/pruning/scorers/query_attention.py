@@ -55,11 +55,13 @@ class QueryAttention:
     """Attention of chosen rows. Sources: FastV (Chen et al., 2024) for the last token, PuMer (Cao et al., 2023)."""
 
     Params: ClassVar[type[QueryAttentionParams]] = QueryAttentionParams
-    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
+    needs: frozenset[str] = frozenset({"attention"})
     summary: ClassVar[str] = "attention that chosen tokens (last token, question, protected ones) pay to each token"
 
     def __init__(self, params: QueryAttentionParams) -> None:
         self.params = params
+        if params.rows == "question":
+            self.needs = self.needs | {"types"}
 
     def score(self, ctx: ScoreContext) -> Tensor:
         """Return (B, n), not negative."""

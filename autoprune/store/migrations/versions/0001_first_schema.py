@@ -192,7 +192,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_ap_point_candidate",
         "ap_point",
-        ["study_id", "statistic", "latency_ms"],
+        ["study_id", "statistic", "latency_ms", "latency_hi_ms", "score", "trial"],
         sqlite_where=sa.text("candidate = 1"),
         postgresql_where=sa.text("candidate"),
     )

@@ -1,0 +1,78 @@
+"""Verifying policies with a timer, in whichever fresh process or actor this runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from autoprune.engine.decision import decide
+from autoprune.engine.timing import VERIFY_SETTINGS, Timer
+from autoprune.latency.consumption import flops
+from autoprune.latency.meter import MeterSettings
+from autoprune.latency.timing import PairedTiming
+from autoprune.policy import PruningPolicy
+from autoprune.pruning.attach import attach
+from autoprune.pruning.twin import twin
+
+_TOKENISE_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A policy measured in a fresh process.
+
+    Attributes:
+        timing: Paired samples.
+        flops_ratio: FLOPs of the policy / FLOPs of dense on one timed input, or None if not countable.
+        tokenise_ms: Median time to tokenise one timed input, in milliseconds.
+    """
+
+    timing: PairedTiming
+    flops_ratio: float | None
+    tokenise_ms: float
+
+
+def check_policies(
+    timer: Timer,
+    policies: Sequence[PruningPolicy],
+    limit_ratio: float | None,
+    settings: MeterSettings = VERIFY_SETTINGS,
+) -> Iterator[Verified]:
+    """Measure policies in the order given.
+
+    Args:
+        timer: What to measure on.
+        policies: The policies, best first.
+        limit_ratio: With a limit, the first policy that meets it is the last one measured.
+        settings: How long and how well.
+
+    Yields:
+        One verification per policy.
+    """
+    for policy in policies:
+        timing = timer.measure(policy, settings)
+        yield Verified(timing, flops_ratio(timer, policy), tokenise_ms(timer))
+        interval = timing.interval(timer.statistic)
+        if limit_ratio is not None and decide(interval, limit_ratio, timing.noisy, timing.drifted) == "met":
+            return
+
+
+def flops_ratio(timer: Timer, policy: PruningPolicy) -> float | None:
+    """Return FLOPs of the policy / FLOPs of dense on the first timed input."""
+    dense = flops(timer.model, timer.inputs[0])
+    with attach(twin(timer.model), policy, tokenizer=timer.tokenizer, tables=timer.tables) as handle:
+        own = flops(handle.model, timer.inputs[0])
+    return own / dense if dense and own is not None else None
+
+
+def tokenise_ms(timer: Timer) -> float:
+    """Return the median milliseconds that tokenising one timed input takes, text to ids."""
+    samples = []
+    for timed in timer.inputs:
+        texts = timer.tokenizer.batch_decode(timed["input_ids"], skip_special_tokens=True)
+        for _ in range(_TOKENISE_ROUNDS):
+            begun = time.perf_counter_ns()
+            timer.tokenizer(texts, truncation=True, max_length=int(timed["input_ids"].shape[1]), return_tensors="pt")
+            samples.append((time.perf_counter_ns() - begun) / 1e6)
+    return sorted(samples)[len(samples) // 2]

@@ -1,0 +1,107 @@
+"""``autoprune probe`` on a small model: what it measures, keeps and uses again."""
+
+import json
+
+import pytest
+
+from autoprune.config import SearchConfig
+from autoprune.engine import probing
+from autoprune.engine.events import Observer
+from autoprune.engine.probing import run_probe
+from autoprune.latency.reprobe import Recheck
+from autoprune.store.repository import Store
+
+
+class Listener(Observer):
+    def __init__(self):
+        self.said = []
+
+    def message(self, text):
+        self.said.append(text)
+
+
+def stored(report, db):
+    with Store.open(db) as store:
+        place = (report.session.hardware.digest(), report.session.task.model_digest, report.session.workload.digest())
+        return store.cost_table_row(*place)
+
+
+@pytest.fixture(scope="module")
+def config(small_model, small_data, tmp_path_factory):
+    db = tmp_path_factory.mktemp("db") / "studies.db"
+    return SearchConfig.of(model=str(small_model), dataset=str(small_data), threads=1, seq_len=64, db=str(db))
+
+
+@pytest.fixture(scope="module")
+def first(config):
+    return run_probe(config, batch_sizes=(2, 3))
+
+
+@pytest.fixture
+def cheap(first, monkeypatch):
+    """Probes from here on cost nothing: they answer what the first found; returns how many were taken."""
+    taken = []
+    monkeypatch.setattr(probing, "_probe", lambda *_: taken.append(1) or first.result)
+    monkeypatch.setattr(probing, "consume", lambda *_: first.consumption)
+    return taken
+
+
+def test_a_probe_counts_resources(first):
+    found = json.loads(json.dumps(first.to_json()))["consumption"]
+    assert found["memory_peak"] > found["model_bytes"] > 0
+    assert found["flops"] > 0
+    assert set(found["throughput"]) == {"2", "3"}
+    assert min(found["throughput"].values()) > 0
+    assert (found["energy"]["joules"] is None) == (found["energy"]["source"] == "not available here")
+    lines = "\n".join(first.lines())
+    for word in ("memory ", "GFLOP", "energy ", "in batches of 3"):
+        assert word in lines
+    assert lines.count("memory ") == 1
+
+
+def test_a_stored_probe_is_used_again(first, config, cheap, monkeypatch):
+    kept, seen, asked = stored(first, config.db), Listener(), []
+    monkeypatch.setattr(
+        probing, "_recheck", lambda timer, known: asked.append(known) or Recheck(known, "dense takes as long")
+    )
+    again = run_probe(config, seen)
+    assert again.result.cost_table == first.result.cost_table == asked[0].cost_table
+    assert not cheap
+    assert stored(again, config.db) == kept
+    assert any("is reused: dense takes as long" in text for text in seen.said)
+
+
+def test_a_probe_that_no_longer_fits_is_taken_anew(first, config, cheap, monkeypatch):
+    kept, seen = stored(first, config.db), Listener()
+    monkeypatch.setattr(probing, "_recheck", lambda timer, known: Recheck(None, "dense doubled"))
+    again = run_probe(config, seen)
+    assert any("is not reused, probing anew: dense doubled" in text for text in seen.said)
+    assert len(cheap) == 1
+    assert stored(again, config.db).created_at > kept.created_at
+
+
+def test_fresh_asks_no_stored_probe(first, config, cheap, monkeypatch):
+    asked = []
+    monkeypatch.setattr(probing, "_recheck", lambda *_: asked.append(1))
+    run_probe(config, fresh=True)
+    assert (len(cheap), asked) == (1, [])
+
+
+def test_attention_and_runtime_define_the_workload(options):
+    plain, eager = SearchConfig.of(**options), SearchConfig.of(**options, attention="eager", runtime="compile")
+    changed = {key for key, value in eager.defining().items() if plain.defining()[key] != value}
+    assert changed == {"attention", "runtime"}
+
+
+def test_eager_attention_is_timed_when_asked(options):
+    report = run_probe(SearchConfig.of(**options, seq_len=32, attention="eager"))
+    assert report.session.workload.attention == "eager"
+    assert report.session.task.model.config._attn_implementation == "eager"
+
+
+def test_onnxruntime_is_refused_with_a_hint(options):
+    from autoprune.errors import InputError
+
+    with pytest.raises(InputError) as caught:
+        run_probe(SearchConfig.of(**options, seq_len=32, runtime="onnxruntime"))
+    assert caught.value.hint
