@@ -221,7 +221,7 @@ def test_full_disk_while_the_schema_is_made_leaves_no_half_schema(
         store.create_study(study_record("s"))
 
 
-@pytest.mark.parametrize("pages", (2, 11, 20))
+@pytest.mark.parametrize("pages", [2, 11, 20])
 def test_full_disk_while_optuna_makes_its_tables(sqlite_url: str, monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
     with Store.open(sqlite_url) as store:
         with store.engine.connect() as connection:
