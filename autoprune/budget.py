@@ -10,7 +10,7 @@ from autoprune.errors import BudgetError
 
 Statistic = Literal["p50", "p95"]
 
-_PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|%|x)\s*(?:@\s*(p50|p95)\s*)?", re.IGNORECASE)
+_PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|%|x)\s*(?:@\s*(p50|p95)\s*)?", re.IGNORECASE | re.ASCII)
 _HINT = "Write it like 20ms, 0.02s, 60% (of dense) or 2x (speed-up), if you like with @p50 or @p95."
 
 

@@ -83,7 +83,7 @@ def _run(args: list[str], output: Output) -> int:
         output.error("usage", error.format_message(), _usage_hint(error))
         return error.exit_code
     except click.Abort:
-        output.error("interrupted", "Interrupted.", "")
+        output.error("interrupted", "Stopped by Ctrl-C.", "What was saved is kept; the same command goes on.")
         return INTERRUPTED
     except AutopruneError as error:
         _trace()

@@ -53,6 +53,9 @@ class Output:
                 column.removeprefix(">"),
                 justify="right" if column.startswith(">") else "left",
                 no_wrap=column != columns[-1],
+                # What is typed again must be readable however narrow the terminal is.
+                min_width=max((len(row[0]) for row in rows), default=1) if column == columns[0] else None,
+                overflow="ellipsis",
             )
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))

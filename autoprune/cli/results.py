@@ -29,6 +29,7 @@ def show_result(output: Output, document: Mapping[str, Any], out: str | None = N
     _facts(output, document, statistic)
     if document.get("front"):
         output.print()
+        output.print("front, as measured during the search (the best above was measured again):")
         show_front(output, document["front"], statistic)
     output.print()
     for line in next_steps(document, out, db_flag(document)):
@@ -82,7 +83,10 @@ def show_bench(output: Output, document: Mapping[str, Any]) -> None:
         output.print("The promise was made on other hardware.")
     if pick(document, "measured", "noisy"):
         output.print("This machine is disturbed: the latency measured now is uncertain.")
-    verdicts = {True: "The promise holds.", False: "The promise does not hold here.", None: "There is no promise."}
+    missed = "The promise does not hold here."
+    if pick(document, "measured", "noisy"):
+        missed = "Whether the promise holds cannot be decided now."
+    verdicts = {True: "The promise holds.", False: missed, None: "There is no promise."}
     output.print(verdicts[document.get("holds")])
 
 
@@ -159,13 +163,15 @@ def _facts(output: Output, document: Mapping[str, Any], statistic: str) -> None:
         (
             "dense",
             f"{ms(pick(dense, 'latency_ms', statistic))}   score {number(pick(dense, 'score'))}"
-            f"   ({pick(dense, 'n_examples') or 0} examples)",
+            f"   ({_scored(document, dense)})",
         ),
         *_drift_facts(dense, statistic),
         ("floor", ms(document.get("floor_ms"))),
     ]
     if best is not None:
         lines += _policy_facts("best", best, statistic)
+    elif document["status"] == "interrupted" and document.get("front"):
+        lines += _policy_facts("so far", max(document["front"], key=lambda row: row["score"]), statistic)
     elif nearest is not None:
         lines += _policy_facts("nearest", nearest, statistic)
     counts = document.get("trials") or {}
@@ -178,6 +184,13 @@ def _facts(output: Output, document: Mapping[str, Any], statistic: str) -> None:
     )
     for name, text in lines:
         output.print(f"{name:8} {text}")
+
+
+def _scored(document: Mapping[str, Any], dense: Any) -> str:
+    metric = document.get("metric") or "score"
+    if metric == "agreement":
+        metric = "agreement with dense, for want of labels"
+    return f"{metric}, {pick(dense, 'n_examples') or 0} examples"
 
 
 def _drift_facts(dense: Any, statistic: str) -> list[tuple[str, str]]:

@@ -70,10 +70,11 @@ def command(output: Output, /, **options: Any) -> int:
     from autoprune.cli.progress import watching
     from autoprune.cli.results import show_result
     from autoprune.config import SearchConfig
-    from autoprune.engine.driver import search
 
     budget: Budget = options.pop("budget")
     config = SearchConfig.of(budget=budget, **options)
+    from autoprune.engine.driver import search  # after the options: a mistake in them should not wait for torch
+
     with watching() as observer:
         result = search(config, observer)
     document = result.to_json()

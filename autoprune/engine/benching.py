@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoprune.deploy.load import policy_tables
+from autoprune.deploy.load import load_dense, policy_tables
 from autoprune.deploy.policy_file import PolicyFile, read_policy_file
 from autoprune.engine.events import Observer
 from autoprune.engine.session import stored_workload, versions
@@ -47,7 +47,9 @@ def bench_export(directory: Path, observer: Observer | None = None) -> dict[str,
     tables = policy_tables(file.policy, directory) or TableSet()
     observer.phase("load the model")
     workload = stored_workload(file.workload)
+    model, tokenizer = load_dense(directory)
     task = load_task(TaskSpec.from_dict(file.task))
+    task.model, task.tokenizer = model, tokenizer  # what is held to its promise is what was exported
     task.model = prepare_model(task.model, workload)
     timing = _time(task, workload, file, tables, observer)
     quality = _score(task, file.policy, tables, observer)

@@ -109,12 +109,12 @@ class DocumentMaker:
         }
 
     def _examples(self) -> int:
-        return max(e.n_examples for e in self.store.evaluations(self.study) if e.trial == 0)
+        return max(e.n_examples for e in self.store.evaluations(self.study, samples=False) if e.trial == 0)
 
 
 def _counts(study: optuna.Study | None) -> dict[str, int]:
-    """Count policies: complete, stopped early, failed. Refused proposals were never evaluated."""
+    """Count policies tried (dense is none): complete, stopped early, failed; refused proposals were not tried."""
     names = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
     trials = study.get_trials(deepcopy=False) if study is not None else []
-    counts = Counter(names[trial.state.name] for trial in trials if was_evaluated(trial))
+    counts = Counter(names[trial.state.name] for trial in trials if trial.number and was_evaluated(trial))
     return {name: counts[name] for name in names.values()}

@@ -17,6 +17,7 @@ from autoprune.engine.result import SearchResult
 from autoprune.engine.resume import pick_study, study_record
 from autoprune.engine.session import Session, open_session, stored_workload
 from autoprune.latency.probe import ProbeResult
+from autoprune.report.publish import publish
 from autoprune.store.repository import Store
 
 if TYPE_CHECKING:
@@ -46,7 +47,11 @@ def search(config: SearchConfig, observer: Observer | None = None) -> SearchResu
     SAMPLERS.get(config.sampler)
     if config.out is not None:
         check_target(config.out)
-    with Interrupt() as interrupt, Store.open(config.db) as store, open_place(config, observer) as place:
+    with (
+        Interrupt(observer.message) as interrupt,
+        Store.open(config.db) as store,
+        open_place(config, observer) as place,
+    ):
         session = open_session(config, observer, place)
         name = pick_study(store, session)
         with store.lock(name):
@@ -68,7 +73,7 @@ def _answers(known: StudyRecord, session: Session) -> bool:
         return False
     if known.status in ("already_met", "infeasible") or known.result.get("exhausted"):
         return True
-    tried = sum(known.result["trials"].values()) - 1
+    tried = sum(known.result["trials"].values())
     limited = session.config.time_limit is not None and session.config.trials is None
     return limited or tried >= (session.config.trials or session.space.file.trials)
 
@@ -97,6 +102,7 @@ def _search(
     maker = DocumentMaker(session, store, name, probe, anchor, begun, spent)
     document = _decide(session, store, maker, observer, interrupt)
     store.set_result(name, document["status"], document)
+    publish(store, name)
     return SearchResult(document, session.config.db)
 
 

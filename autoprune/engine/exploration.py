@@ -87,13 +87,14 @@ def explore(
             tried=tried,
             rivals=rivals,
         )
+        interrupt.graceful = True
         run.run()
     finally:
         pool.close()
     _save_front(store, maker, limits)
     promise = Promise("interrupted", None)
     if not interrupt.requested:
-        promise = make_promise(session, store, recorder, tables, limits, observer)
+        promise = make_promise(session, store, recorder, tables, limits, observer, maker.probe.dense_timing.noisy)
     document = maker.make(promise.status, promise.best, study)
     return {**document, "exhausted": True} if run.exhausted else document
 

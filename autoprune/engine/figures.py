@@ -19,7 +19,7 @@ STATISTICS = ("p50", "p95", "mean")
 
 def dense_anchor(store: Store, study: str) -> dict[str, float] | None:
     """Return the study's dense latency in ms by statistic, as the probe measured it; None before that."""
-    found = [m for m in store.measurements(study) if m.kind == "probe"]
+    found = [m for m in store.measurements(study, samples=False) if m.kind == "probe"]
     return {name: float(found[0].stats["dense"][name]) for name in STATISTICS} if found else None
 
 
@@ -28,10 +28,12 @@ def rows(store: Store, study: str) -> list[Row]:
     anchor = dense_anchor(store, study)
     if anchor is None:
         return []
-    quality = {e.trial: e for e in reversed(store.evaluations(study)) if e.complete and e.trial is not None}
+    quality = {
+        e.trial: e for e in reversed(store.evaluations(study, samples=False)) if e.complete and e.trial is not None
+    }
     told: dict[int, StoredMeasurement] = {}
     verified: dict[str, StoredMeasurement] = {}
-    for cost in store.measurements(study):
+    for cost in store.measurements(study, samples=False):
         if cost.kind == "verify":
             verified[cost.digest] = cost
         elif cost.kind in ("probe", "search") and cost.trial is not None:

@@ -1,21 +1,28 @@
-"""Ctrl-C once: finish the running step, save, report. Twice: stop at once."""
+"""Ctrl-C once in a search: finish the running step, save, report. Twice, or before it: stop at once."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 
 class Interrupt:
-    """Context manager that turns the first SIGINT or SIGTERM into a flag.
+    """Context manager that turns the first SIGINT or SIGTERM into a flag, once ``graceful`` is set.
 
-    Outside the main thread signals cannot be caught; there the flag stays false.
+    Before that nothing is under way that would be lost, so the job ends at once. Outside the main
+    thread signals cannot be caught; there the flag stays false.
+
+    Args:
+        say: Told in words when the flag is raised.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None] = lambda _text: None) -> None:
         self.requested = False
+        self.graceful = False
+        self._say = say
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -29,6 +36,7 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested or not self.graceful:
             raise KeyboardInterrupt
         self.requested = True
+        self._say("stopping   after the running step; Ctrl-C again stops at once")

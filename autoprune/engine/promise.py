@@ -38,7 +38,13 @@ class Promise:
 
 
 def make_promise(
-    session: Session, store: Store, recorder: Recorder, tables: TableSet, limits: Limits, observer: Observer
+    session: Session,
+    store: Store,
+    recorder: Recorder,
+    tables: TableSet,
+    limits: Limits,
+    observer: Observer,
+    probe_noisy: bool = False,
 ) -> Promise:
     """Verify the best policies, best score first, until one holds; store the verified front.
 
@@ -49,9 +55,12 @@ def make_promise(
         tables: Tables that policies refer to.
         limits: The budget.
         observer: Told of progress.
+        probe_noisy: Whether the probe was disturbed: then it proves nothing that no shape was worth trying.
     """
     found = figures.rows(store, recorder.study)
     chosen = _candidates(found, limits)
+    if not any(r["trial"] for r in found):
+        return Promise("too_noisy" if probe_noisy else "not_met", None)
     if not chosen:
         noisy = any(decide(r["ratio_ci95"], limits.ratio, noisy=True) == "too_noisy" for r in found[1:])
         return Promise("too_noisy" if noisy and _any_noisy(store, recorder.study) else "not_met", None)

@@ -110,7 +110,7 @@ def _unfinished(store: Store, study: str) -> dict[str, Any]:
     limit = float(record.budget["limit_ms"]) / anchor[statistic] if anchor else 0.0
     found = figures.rows(store, study)
     tried = [r for r in found if r["trial"] != 0]
-    scored = [e.n_examples for e in store.evaluations(study) if e.trial == 0]
+    scored = [e.n_examples for e in store.evaluations(study, samples=False) if e.trial == 0]
     return {
         "schema_version": 1,
         "study": study,
@@ -129,7 +129,7 @@ def _unfinished(store: Store, study: str) -> dict[str, Any]:
         "best": None,
         "nearest_infeasible": figures.nearest_infeasible(tried, limit),
         "front": figures.front_rows(found, limit, statistic),
-        "trials": {"complete": len(found), "stopped": 0, "failed": 0},
+        "trials": {"complete": len(tried), "stopped": 0, "failed": 0},
         "elapsed_s": None,
         "versions": record.versions,
     }

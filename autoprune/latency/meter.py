@@ -198,9 +198,7 @@ class Meter:
     def _seconds_since(self, began: int) -> float:
         return (self._clock() - began) / 1e9
 
-    def _timing(
-        self, samples: list[IntArray], statistic: str, began: int, warmups: int, stable: bool
-    ) -> PairedTiming:
+    def _timing(self, samples: list[IntArray], statistic: str, began: int, warmups: int, stable: bool) -> PairedTiming:
         both = np.stack(samples)
         if both.min() <= 0:
             raise MeasurementError("A forward took no time at all: the clock is too coarse or stands still.")

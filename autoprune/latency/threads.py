@@ -64,7 +64,7 @@ def resolve_threads(
         clock: Monotonic nanoseconds, for tests.
 
     Raises:
-        ConfigError: The number is under 1.
+        ConfigError: The number is under 1, or over the machine's cores.
     """
     facts = facts or cpu_facts()
     if wanted != "auto":
@@ -85,6 +85,11 @@ def resolve_threads(
 def _as_asked(wanted: int, facts: CpuFacts) -> ThreadChoice:
     if wanted < 1:
         raise ConfigError(f"{wanted} threads cannot run anything.", "Use --threads auto or a number from 1.")
+    if wanted > facts.visible:
+        raise ConfigError(
+            f"{wanted} threads on {facts.visible} cores would only wait for each other.",
+            f"Use --threads auto or a number up to {facts.visible}.",
+        )
     over = f"; that is more than the {facts.usable} usable cores" if wanted > facts.usable else ""
     return ThreadChoice(wanted, f"as asked{over}")
 

@@ -62,9 +62,7 @@ def choose_label_column(table: Table, wanted: str | None) -> str | None:
     return next((by_lower[name] for name in _LABELS if name in by_lower), None)
 
 
-def rows(
-    table: Table, text_columns: Sequence[str], label: str | None
-) -> tuple[list[Text], list[Any] | None, int]:
+def rows(table: Table, text_columns: Sequence[str], label: str | None) -> tuple[list[Text], list[Any] | None, int]:
     """Return texts, raw labels (None without a label column), and how many incomplete rows were left out."""
     columns = [table.columns[name] for name in text_columns]
     labels = None if label is None else table.columns[label]

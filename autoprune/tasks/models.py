@@ -40,8 +40,11 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConf
 
     Raises:
         ModelError: The model does not exist, cannot be reached, or is no such classifier.
+        UnsupportedModelError: Its architecture cannot be pruned.
     """
     from transformers import AutoConfig
+
+    from autoprune.pruning.families import family_of
 
     _check_path(name)
     try:
@@ -49,6 +52,7 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConf
     except (OSError, ValueError, KeyError) as error:
         raise _unloadable(name, error) from None
     _check_kind(name, config)
+    family_of(config)  # an architecture that cannot be pruned is said before its weights and labels are read
     return config
 
 

@@ -54,7 +54,7 @@ def test_a_stopped_search_is_finished_by_the_same_command(run_search, options, b
     told = Counter(t.user_attrs["policy_digest"] for t in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
     assert max(told.values()) == 1
     assert not study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
-    assert sum(document["trials"].values()) == 7
+    assert sum(document["trials"].values()) == 6
     with Store.open(options["db"]) as store:
         timed = Counter(m.digest for m in store.measurements(document["study"]) if m.kind == "search")
         worked = Counter(e.digest for e in store.evaluations(document["study"]) if e.complete and e.seconds)
