@@ -50,6 +50,7 @@ _PASSES = 20  # dense forwards' worth that a point may take
 _SWEEP_ROUNDS = 10
 _OVERHEAD_ROUNDS = 8
 _FIRST_TOKEN_POINTS = 4
+_APART = 0.1  # dense measured twice within seconds should agree this well
 _TINY = 1e-9  # a keep that leaves the protected tokens alone
 
 
@@ -105,6 +106,11 @@ def probe(
             say("what scoring costs")
             table, missing = prober.overheads(table, scorers, reducers)
             end_to_end = prober.end_to_end(tokenize) if tokenize else None
+            if prober.apart(timing, table) > _APART:
+                say("dense and the floor once more: they do not fit the latencies measured after them")
+                floor_policy, timing = prober.floor()
+            if prober.apart(timing, table) > _APART:
+                notes.append("disturbed: dense alone and dense in the sweep differ by over 10 %; probe again later")
         if memory:
             say("peak memory in a fresh process")
         peak = forward_peak_bytes(model, workload, n_tokens(prober.longest)) if memory else None
@@ -211,6 +217,11 @@ class _Prober:
         with layer_arms(clock, {n: _call(eager, batch) for n, batch in batches.items()}) as (arms, marks):
             interleave(arms, _SWEEP_ROUNDS, timer=self._timer)
         return samples, marks
+
+    def apart(self, timing: PairedTiming, table: CostTable) -> float:
+        """Return how far dense in the pairs is from dense in the sweep, as a share of the latter (>= 0)."""
+        expected = float(np.median([table.dense(n_tokens(batch)) for batch in self.inputs]))
+        return abs(timing.stats("dense").p50 / expected - 1)
 
     def _shortcut(self, stack: ExitStack, points: Sequence[int]) -> list[tuple[int, Callable[[Any], Any]]]:
         """Return (tokens, runner) where the last layer computes the first token alone; none if that is not exact."""

@@ -163,3 +163,23 @@ def test_layers_of_a_compiled_model_are_marked_in_eager_runs_alone(
         assert hooked == {"compile": {False}, "eager": {True}}
     else:
         assert hooked["eager"] == {False, True}
+
+
+def test_a_disturbed_dense_is_measured_again(monkeypatch: pytest.MonkeyPatch, bert: Any, make_batch: Any) -> None:
+    calls = []
+    floor = room._Prober.floor
+
+    def counted(self):
+        calls.append(1)
+        return floor(self)
+
+    monkeypatch.setattr(room._Prober, "floor", counted)
+    monkeypatch.setattr(room._Prober, "apart", lambda self, timing, table: 0.5)
+    inputs = [make_batch(64), make_batch(64)]
+    found = room.probe(bert, inputs, WORKLOAD, scorers=(), reducers=())
+    assert len(calls) == 2
+    assert any("differ by over 10 %" in note for note in found.notes)
+    calls.clear()
+    monkeypatch.setattr(room._Prober, "apart", lambda self, timing, table: 0.05)
+    room.probe(bert, inputs, WORKLOAD, scorers=(), reducers=())
+    assert len(calls) == 1
