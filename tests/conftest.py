@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,9 @@ os.environ.update(
     TRANSFORMERS_OFFLINE="1",
     RAY_USAGE_STATS_ENABLED="0",
 )
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that starts us in the background ignores Ctrl-C for us and all that we start, where tests need it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("AUTOPRUNE_DB", "AUTOPRUNE_DEBUG"):
     os.environ.pop(name, None)
 

@@ -147,7 +147,7 @@ def test_ctrl_c_ends_with_130(cli: Cli, failing: Callable[[BaseException], None]
     failing(KeyboardInterrupt())
     ran = cli("doctor")
     assert ran.code == 130
-    assert "Interrupted" in ran.err
+    assert "Stopped by Ctrl-C" in ran.err
     assert cli("doctor", "--json").json["error"]["code"] == "interrupted"
 
 

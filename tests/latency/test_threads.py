@@ -68,9 +68,11 @@ def test_busy_cores_are_left_out_of_the_trial() -> None:
 
 def test_a_number_is_taken_as_it_is() -> None:
     assert resolve_threads(3, facts=QUIET).count == 3
-    assert "more than" in resolve_threads(9, facts=QUIET).reason
-    with pytest.raises(ConfigError):
-        resolve_threads(0, facts=QUIET)
+    shared = CpuFacts(visible=4, allowed=2, physical=4)
+    assert "more than the 2 usable" in resolve_threads(3, facts=shared).reason
+    for wrong in (0, 9):
+        with pytest.raises(ConfigError):
+            resolve_threads(wrong, facts=QUIET)
 
 
 def test_model_trial_runs_the_model_and_restores_threads(bert: torch.nn.Module, make_batch: object) -> None:
