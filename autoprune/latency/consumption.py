@@ -28,7 +28,8 @@ def flops(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> int | None:
         inputs: One model input.
 
     Returns:
-        The operations, or None where they cannot be counted (int8 kernels are not floating-point).
+        The operations, or None where they cannot be counted (int8 kernels are not floating-point; a policy
+        that scores by gradients).
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
@@ -40,8 +41,13 @@ def flops(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> int | None:
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     moved = {name: tensor.to(device) for name, tensor in inputs.items()}
     # Not inference_mode: inside it the counter sees attention before it is split into kernels.
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=kernels) as counter:
-        model(**moved)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=kernels) as counter:
+            model(**moved)
+    except RuntimeError as error:
+        if "autograd.grad()" not in str(error):
+            raise
+        return None  # torch's counter cannot follow a backward inside the forward, as saliency has it
     return int(counter.get_total_flops()) or None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from autoprune._registry import REDUCERS, SCORERS
 from autoprune.errors import MeasurementError
 from autoprune.latency.stats import row_statistic
 from autoprune.policy import PruningPolicy, Stage
@@ -192,13 +193,18 @@ class CostTable:
         return self.around(embedded) + sum(layers) - saved
 
     def _overhead(self, policy: PruningPolicy, n_tokens: int, after: list[float]) -> float:
-        total, before = 0.0, float(n_tokens)
+        total, before, paid = 0.0, float(n_tokens), set[str]()
         for stage, count in zip(policy.stages, after, strict=True):
             if stage.keep != 1.0:
                 reducer = self.reducers.get(stage.reduce)
-                total += self._scorer(stage).at(before) + (reducer.at(before) if reducer else 0.0)
+                scorer = self._scorer(stage) if _asks_scorer(stage, paid) else self._cheapest()
+                total += scorer.at(before) + (reducer.at(before) if reducer else 0.0)
             before = count
         return total
+
+    def _cheapest(self) -> Line:
+        """Return what selecting costs where nothing is scored: the line of the cheapest scorer."""
+        return min(self.scorers.values(), key=lambda line: line.at(self.tokens[-1]), default=Line(0.0))
 
     def _scorer(self, stage: Stage) -> Line:
         place = "input" if stage.layer == "input" else "layer"
@@ -214,6 +220,20 @@ class CostTable:
         parts = set(method.split("+"))
         near = [math.log(factor) for name, factor in self.factors.items() if parts & set(name.split("+"))]
         return math.exp(sum(near) / len(near)) if near else 1.0
+
+
+def _asks_scorer(stage: Stage, paid: set[str]) -> bool:
+    """Whether a stage runs its scorer; ``paid`` collects the scorers that run once per forward.
+
+    With ``keep``, a reducer that matches by itself never asks; the gradient of ``saliency`` serves all stages.
+    """
+    if stage.keep is not None and stage.reduce in REDUCERS and not REDUCERS.get(stage.reduce).uses_scores:
+        return False
+    if stage.scorer in SCORERS and "saliency" in SCORERS.get(stage.scorer).needs:
+        if stage.scorer in paid:
+            return False
+        paid.add(stage.scorer)
+    return True
 
 
 def method_of(policy: PruningPolicy) -> str:

@@ -142,3 +142,8 @@ def test_runner_of_a_gpu(bert: Any, make_batch: Any) -> None:
     with pytest.raises(ConfigError, match="CUDA"):
         prepare_model(bert, Workload.fixed(8, 1, device="cuda"))
     assert make_runner(bert, Workload.fixed(8, 1))(make_batch(8)).logits.shape == (1, 2)
+
+
+def test_a_policy_with_a_backward_cannot_be_counted(bert: Any, make_batch: Any) -> None:
+    with attach(bert, PruningPolicy((Stage(1, "saliency", keep=0.5),))):
+        assert flops(bert, make_batch(32)) is None

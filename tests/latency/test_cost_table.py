@@ -144,3 +144,17 @@ def test_line_through_points() -> None:
     assert Line.through([(10, 3.0), (100, 1.0)]) == Line(2.0)  # a falling cost is noise
     assert Line.through([(64, 0.4)]) == Line(0.4)
     assert Line(-5.0, 0.01).at(100) == 0.0
+
+
+def test_a_scorer_that_is_not_asked_is_not_charged() -> None:
+    costs = {"truncate@layer": Line(0.5), "saliency@layer": Line(60.0), "entropy@layer": Line(2.0)}
+    table = CostTable(tokens=(8, 64), layers_ms=((1.0, 8.0),) * 4, around_ms=(0.5, 1.0), scorers=costs)
+
+    def cost(*stages: Stage) -> float:
+        return table.predict(PruningPolicy(stages), 64, 2) - table.ideal(PruningPolicy(stages), 64, 2)
+
+    assert cost(Stage(1, "entropy", keep=0.5)) == pytest.approx(2.0)
+    assert cost(Stage(1, "entropy", keep=0.5, reduce="adjacent_merge")) == pytest.approx(0.5)
+    assert cost(Stage(1, "entropy", mass=0.5, reduce="adjacent_merge")) == pytest.approx(2.0)
+    # One backward serves every stage.
+    assert cost(Stage(1, "saliency", keep=0.5), Stage(2, "saliency", keep=0.3)) == pytest.approx(60.5)
