@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 from autoprune.engine.decision import decide
 from autoprune.front.hypervolume import hypervolume
 from autoprune.front.pareto import non_dominated, pick_best
+from autoprune.policy import PruningPolicy
 
 if TYPE_CHECKING:
     from autoprune.store.repository import Store
-    from autoprune.store.rows import StoredEvaluation, StoredMeasurement
+    from autoprune.store.rows import StoredEvaluation, StoredMeasurement, TrialPoint
 
 Row = dict[str, Any]
+_DENSE = PruningPolicy().digest()
 STATISTICS = ("p50", "p95", "mean")
 
 
 def dense_anchor(store: Store, study: str) -> dict[str, float] | None:
     """Return the study's dense latency in ms by statistic, as the probe measured it; None before that."""
-    found = [m for m in store.measurements(study, samples=False) if m.kind == "probe"]
+    # The probe's measurement belongs to dense, so a study of a million trials is not read for it.
+    found = [m for m in store.measurements(study, _DENSE, samples=False) if m.kind == "probe"]
     return {name: float(found[0].stats["dense"][name]) for name in STATISTICS} if found else None
 
 
@@ -42,6 +45,20 @@ def rows(store: Store, study: str) -> list[Row]:
         row(trial, store.get_policy(told[trial].digest) or {}, quality[trial], told[trial], verified, anchor)
         for trial in sorted(set(quality) & set(told))
     ]
+
+
+def rows_of(store: Store, study: str, points: Iterable[TrialPoint]) -> list[Row]:
+    """Return the rows of a few trials alone, as ``rows`` gives them, however many the study has."""
+    anchor = dense_anchor(store, study) or {}
+    out = []
+    for point in points:
+        quality = [e for e in store.evaluations(study, point.digest, samples=False) if e.complete]
+        costs = store.measurements(study, point.digest, samples=False)
+        told = [m for m in costs if m.trial == point.trial and m.kind in ("probe", "search")]
+        verified = {m.digest: m for m in costs if m.kind == "verify"}
+        own = [e for e in quality if e.trial == point.trial]
+        out.append(row(point.trial, point.policy, own[0], told[0], verified, anchor))
+    return out
 
 
 def row(

@@ -70,8 +70,13 @@ def front(db: str | None, study: str, budget: str | Budget | None = None) -> dic
             )
         anchor = figures.dense_anchor(store, record.name) or {}
         limit = wanted.limit_ratio(anchor[wanted.statistic])
-        found = figures.rows(store, record.name)
-        best = figures.best_row(found, limit, wanted.statistic)
+        limit_ms = wanted.limit_ms(anchor[wanted.statistic])
+        inside = figures.rows_of(store, record.name, store.front(record.name, limit_ms, wanted.statistic))
+        best = figures.best_row(inside, limit, wanted.statistic)
+        # Only where nothing meets the budget is it worth knowing what comes nearest.
+        outside = (
+            [] if inside else figures.rows_of(store, record.name, store.front(record.name, None, wanted.statistic))
+        )
         return {
             "study": record.name,
             "db": store.url_masked,
@@ -81,8 +86,8 @@ def front(db: str | None, study: str, budget: str | Budget | None = None) -> dic
                 "limit_ms": wanted.limit_ms(anchor[wanted.statistic]),
             },
             "best": best,
-            "nearest_infeasible": figures.nearest_infeasible([r for r in found if r["trial"]], limit),
-            "front": figures.front_rows(found, limit, wanted.statistic),
+            "nearest_infeasible": figures.nearest_infeasible([r for r in outside if r["trial"]], limit),
+            "front": figures.front_rows(inside, limit, wanted.statistic),
         }
 
 
