@@ -23,6 +23,7 @@ class SearchConfig(BaseModel):
         metric: ``accuracy`` or ``f1`` (macro).
         budget: A latency budget, such as ``20ms``, ``40%`` or ``2x@p95``.
         trials: Policies to try; None takes the space's own number.
+        until: ``converged`` also stops when the next policies are not expected to improve the front.
         time_limit: Seconds after which no new policy is begun; None is no limit.
         space: Name of a shipped space, or path of a YAML file.
         sampler: Name of the sampler.
@@ -54,6 +55,7 @@ class SearchConfig(BaseModel):
     metric: Literal["accuracy", "f1"] = "accuracy"
     budget: str = "20ms"
     trials: int | None = Field(default=None, ge=1, le=1_000_000)
+    until: Literal["converged"] | None = None
     time_limit: float | None = Field(default=None, gt=0)
     space: str = "quick"
     sampler: str = "autoprune"
@@ -129,5 +131,5 @@ class SearchConfig(BaseModel):
 
         How long it runs, where it runs and where results go do not define it.
         """
-        skip = {"trials", "time_limit", "workers", "ray_address", "db", "study", "out", "new", "trust_remote_code"}
+        skip = {"trials", "until", "time_limit", "workers", "ray_address", "db", "study", "out", "new", "trust_remote_code"}
         return self.model_dump(mode="json", exclude=skip)

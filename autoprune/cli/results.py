@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from autoprune.cli.output import Output
-from autoprune.report.words import interval, ms, number, pick, policy_line, times, verdict
+from autoprune.report.words import NOT_SCORED, interval, ms, number, pick, policy_line, times, verdict
 
 
 def show_result(output: Output, document: Mapping[str, Any], out: str | None = None) -> None:
@@ -54,14 +54,6 @@ def show_front(output: Output, rows: Sequence[Mapping[str, Any]], statistic: str
             for row in rows
         ],
     )
-
-
-def show_front_document(output: Output, document: Mapping[str, Any]) -> None:
-    """Print the answer of ``autoprune front``."""
-    if not document["front"]:
-        output.print("No stored policy meets that.")
-        return
-    show_front(output, document["front"], pick(document, "budget", "statistic") or "p50")
 
 
 def show_bench(output: Output, document: Mapping[str, Any]) -> None:
@@ -162,8 +154,7 @@ def _facts(output: Output, document: Mapping[str, Any], statistic: str) -> None:
         ("budget", f"{document['budget']['text']} = {ms(document['budget'].get('limit_ms'))} {statistic}"),
         (
             "dense",
-            f"{ms(pick(dense, 'latency_ms', statistic))}   score {number(pick(dense, 'score'))}"
-            f"   ({_scored(document, dense)})",
+            f"{ms(pick(dense, 'latency_ms', statistic))}   {_scored(document, dense)}",
         ),
         *_drift_facts(dense, statistic),
         ("floor", ms(document.get("floor_ms"))),
@@ -182,15 +173,25 @@ def _facts(output: Output, document: Mapping[str, Any], statistic: str) -> None:
             + f"   {document.get('elapsed_s') or 0:.0f} s",
         )
     )
+    spent = _spent(document.get("seconds") or {})
+    if spent:
+        lines.append(("time", spent))
     for name, text in lines:
         output.print(f"{name:8} {text}")
 
 
+def _spent(seconds: Mapping[str, float]) -> str:
+    """Return where the time of this sitting went, phase by phase."""
+    return ", ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items() if spent >= 0.5)
+
+
 def _scored(document: Mapping[str, Any], dense: Any) -> str:
+    if pick(dense, "score") is None:
+        return NOT_SCORED
     metric = document.get("metric") or "score"
     if metric == "agreement":
         metric = "agreement with dense, for want of labels"
-    return f"{metric}, {pick(dense, 'n_examples') or 0} examples"
+    return f"score {number(pick(dense, 'score'))}   ({metric}, {pick(dense, 'n_examples') or 0} examples)"
 
 
 def _drift_facts(dense: Any, statistic: str) -> list[tuple[str, str]]:
@@ -204,10 +205,10 @@ def _drift_facts(dense: Any, statistic: str) -> list[tuple[str, str]]:
 def _policy_facts(name: str, row: Mapping[str, Any], statistic: str) -> list[tuple[str, str]]:
     checked = "measured again in a fresh process" if row.get("verified") else "not measured again"
     ratio = f"ratio {number(row.get('ratio'), 3)} {interval(row.get('ratio_ci95'), 3)}"
-    drop = f"drop {number(row.get('drop'))} {interval(row.get('drop_ci95'))}"
+    scored = f"score {number(row.get('score'))}   drop {number(row.get('drop'))} {interval(row.get('drop_ci95'))}"
     return [
         (name, f"{ms(pick(row, 'latency_ms', statistic))}   {times(row.get('speedup'))} faster   {ratio}"),
-        ("", f"score {number(row.get('score'))}   {drop}"),
+        ("", NOT_SCORED if row.get("score") is None else scored),
         ("", policy_line(row.get("policy"))),
         ("", checked),
     ]

@@ -34,7 +34,18 @@ _search_options = stacked(
         metavar="N",
         help="Policies to try; default the space's own number.",
     ),
-    click.option("--time-limit", type=DurationType(), metavar="TIME", help="Begin no new policy after 90s, 10m, 1h."),
+    click.option(
+        "--until",
+        type=click.Choice(["converged"]),
+        help="Also stop when the next policies are not expected to improve the front.",
+    ),
+    click.option(
+        "--time-limit",
+        type=DurationType(),
+        metavar="TIME",
+        help="Begin no new policy after 90s, 10m, 1h, counted from the start of the command; the probe, policies "
+        "that are under way and the verification of the winners are never cut short, so it ends later than that.",
+    ),
     click.option("--space", default="quick", show_default=True, metavar="NAME|FILE", help="Search space."),
     click.option("--sampler", default="autoprune", show_default=True, metavar="NAME", help="Who proposes policies."),
     click.option(

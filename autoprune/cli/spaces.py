@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from autoprune.cli.options import json_option
@@ -20,14 +18,13 @@ def command() -> None:
 @click.pass_obj
 def list_spaces(output: Output) -> None:
     """List the spaces that ship with autoprune."""
-    from autoprune.spaces.schema import load_space_file, shipped
+    from autoprune.spaces.listing import summaries  # knows names alone: checking the methods would load torch
 
-    files = [load_space_file(name) for name in shipped()]
-    rows = [{"name": file.name, "trials": file.trials, "description": file.description} for file in files]
+    rows = summaries()
 
     def human() -> None:
-        for row in rows:
-            output.print(f"{row['name']:16} {row['trials']:>4} trials   {row['description']}")
+        cells = [(row["name"], str(row["trials"]), row["description"]) for row in rows]
+        output.table(("space", ">trials", "what is in it, and for which models"), cells)
 
     output.emit({"spaces": rows}, human)
 
@@ -38,12 +35,14 @@ def list_spaces(output: Output) -> None:
 @click.pass_obj
 def show(output: Output, name: str) -> None:
     """Print a space: its YAML, or with --json its content with all defaults."""
-    from autoprune.resources import resource
-    from autoprune.spaces.schema import load_space_file, shipped
+    from autoprune.spaces.listing import shipped, space_path
 
-    file = load_space_file(name)
-    path = resource("search_spaces", f"{name}.yaml") if name in shipped() else Path(name)
-    output.emit(file.model_dump(mode="json"), lambda: output.print(path.read_text(encoding="utf-8").rstrip("\n")))
+    document = {}
+    if output.as_json or name not in shipped():
+        from autoprune.spaces.schema import load_space_file  # one's own file is checked before it is shown
+
+        document = load_space_file(name).model_dump(mode="json")
+    output.emit(document, lambda: output.print(space_path(name).read_text(encoding="utf-8").rstrip("\n")))
 
 
 @command.command("validate")

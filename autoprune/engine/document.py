@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from autoprune.engine import figures
+from autoprune.engine.clock import Clock
 from autoprune.engine.drift import drift_facts
+from autoprune.engine.events import Observer
 from autoprune.engine.proposals import was_evaluated
 from autoprune.engine.result import SCHEMA_VERSION
 from autoprune.engine.session import versions
@@ -34,6 +36,7 @@ class DocumentMaker:
         anchor: The study's dense latency in ms by statistic.
         begun: ``time.monotonic()`` at the start.
         spent_s: Seconds of earlier sittings of the same study.
+        clock: Knows where the time of this sitting went.
     """
 
     session: Session
@@ -43,6 +46,7 @@ class DocumentMaker:
     anchor: dict[str, float]
     begun: float
     spent_s: float = 0.0
+    clock: Clock = field(default_factory=lambda: Clock(Observer()))
 
     @property
     def limit_ms(self) -> float:
@@ -54,13 +58,16 @@ class DocumentMaker:
         """The budget as a share of dense latency."""
         return self.session.budget.limit_ratio(self.anchor[self.session.budget.statistic])
 
-    def make(self, status: str, best: figures.Row | None, optuna_study: optuna.Study | None) -> dict[str, Any]:
+    def make(
+        self, status: str, best: figures.Row | None, optuna_study: optuna.Study | None, timed_s: float = 0.0
+    ) -> dict[str, Any]:
         """Return the document.
 
         Args:
             status: How the search ended.
             best: The promised row, or None.
             optuna_study: To count trials; None counts none.
+            timed_s: Seconds of the phase "search" that went into timing.
         """
         budget, found = self.session.budget, figures.rows(self.store, self.study)
         dense = next((r for r in found if r["trial"] == 0), None)
@@ -86,6 +93,7 @@ class DocumentMaker:
             "front": figures.front_rows(found, self.limit_ratio, budget.statistic),
             "trials": _counts(optuna_study),
             "elapsed_s": round(self.spent_s + time.monotonic() - self.begun, 1),
+            "seconds": {**self.clock.seconds(), "of search: timing": round(timed_s, 1)},
             "versions": versions(),
         }
 

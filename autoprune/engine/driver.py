@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune._registry import SAMPLERS
 from autoprune.deploy.save import check_target
+from autoprune.engine import figures
+from autoprune.engine.clock import Clock
 from autoprune.engine.document import DocumentMaker
 from autoprune.engine.events import Observer
 from autoprune.engine.exploration import explore
@@ -16,8 +18,10 @@ from autoprune.engine.probing import dense_anchor, note_dense, probe_session
 from autoprune.engine.result import SearchResult
 from autoprune.engine.resume import pick_study, study_record
 from autoprune.engine.session import Session, open_session, stored_workload
+from autoprune.errors import WaitStoppedError
 from autoprune.latency.probe import ProbeResult
 from autoprune.report.publish import publish
+from autoprune.store.optuna_study import open_optuna_study
 from autoprune.store.repository import Store
 
 if TYPE_CHECKING:
@@ -42,7 +46,7 @@ def search(config: SearchConfig, observer: Observer | None = None) -> SearchResu
     Raises:
         AutopruneError: Bad input (nothing is written then), or a failure.
     """
-    observer = observer or Observer()
+    observer = Clock(observer or Observer())
     begun = time.monotonic()
     SAMPLERS.get(config.sampler)
     if config.out is not None:
@@ -53,6 +57,7 @@ def search(config: SearchConfig, observer: Observer | None = None) -> SearchResu
         open_place(config, observer) as place,
     ):
         session = open_session(config, observer, place)
+        session.stop = lambda: interrupt.requested
         name = pick_study(store, session)
         with store.lock(name):
             known = store.get_study(name)
@@ -73,6 +78,8 @@ def _answers(known: StudyRecord, session: Session) -> bool:
         return False
     if known.status in ("already_met", "infeasible") or known.result.get("exhausted"):
         return True
+    if known.result.get("converged") and session.config.until == "converged":
+        return True
     tried = sum(known.result["trials"].values())
     limited = session.config.time_limit is not None and session.config.trials is None
     return limited or tried >= (session.config.trials or session.space.file.trials)
@@ -84,23 +91,30 @@ def _search(
     name: str,
     known: StudyRecord | None,
     begun: float,
-    observer: Observer,
+    observer: Clock,
     interrupt: Interrupt,
 ) -> SearchResult:
     """Probe, decide whether a search makes sense, search, and store the document."""
     if known is None:
         probe = probe_session(session, store, observer, session.space.scorers(), session.space.reducers())
         anchor = dense_anchor(probe)
-        store.create_study(study_record(session, name, probe, anchor))
-        note_dense(session, store, name, probe)
+        with store.transaction():  # both or none: a study without dense has no figures
+            store.create_study(study_record(session, name, probe, anchor))
+            note_dense(session, store, name, probe)
     else:
         observer.message(f"study      {name} goes on")
         session.workload = stored_workload(known.workload)
         probe = ProbeResult.from_dict(known.config["probe"])
         anchor = dense_anchor(probe)
+        if figures.dense_anchor(store, name) is None:  # a driver of an earlier version was killed between the two
+            note_dense(session, store, name, probe)
     spent = float((known.result or {}).get("elapsed_s", 0.0)) if known else 0.0
-    maker = DocumentMaker(session, store, name, probe, anchor, begun, spent)
-    document = _decide(session, store, maker, observer, interrupt)
+    maker = DocumentMaker(session, store, name, probe, anchor, begun, spent, observer)
+    try:
+        document = _decide(session, store, maker, observer, interrupt)
+    except WaitStoppedError:
+        # The policy that waited to be timed stays open in Optuna's study; the next sitting times it.
+        document = maker.make("interrupted", None, open_optuna_study(store, name))
     store.set_result(name, document["status"], document)
     publish(store, name)
     return SearchResult(document, session.config.db)

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from autoprune._registry import SAMPLERS
 from autoprune.engine import figures
 from autoprune.engine.drift import restored_watch
+from autoprune.engine.guiding import first_params, guide_sampler, make_guide, open_profile
 from autoprune.engine.lexicons import open_tables
 from autoprune.engine.places import PlacedTimer
 from autoprune.engine.projection import Projector
@@ -21,7 +22,6 @@ from autoprune.engine.record import Recorder
 from autoprune.engine.resume import restore, stored_logits
 from autoprune.engine.run import Limits, SearchRun
 from autoprune.engine.scoreboard import Scoreboard
-from autoprune.engine.seeds import seed_params
 from autoprune.errors import WorkerError
 from autoprune.evaluate.evaluator import Job
 from autoprune.policy import PruningPolicy
@@ -56,6 +56,7 @@ def explore(
         statistic=budget.statistic,
         anchor=maker.anchor,
         deadline=None if config.time_limit is None else maker.begun + config.time_limit,
+        converged=config.until == "converged",
     )
     pool = session.open_pool(tables, observer)
     try:
@@ -73,6 +74,12 @@ def explore(
         )
         tried, rivals = restore(study, scoreboard, projector, known)
         floor_ms = maker.probe.floor_ratio * maker.anchor[budget.statistic]
+        harm = open_profile(session, store, pool, scoreboard, table_of, observer)
+        guide = make_guide(session.space, projector, maker.limit_ms, floor_ms, harm)
+        guide_sampler(study, guide)
+        if len(study.get_trials(deepcopy=False)) == 1:
+            for params in first_params(study, guide):
+                study.enqueue_trial(params)
         run = SearchRun(
             study=study,
             proposer=Proposer(study, session.space, projector, maker.limit_ms, floor_ms),
@@ -95,8 +102,9 @@ def explore(
     promise = Promise("interrupted", None)
     if not interrupt.requested:
         promise = make_promise(session, store, recorder, tables, limits, observer, maker.probe.dense_timing.noisy)
-    document = maker.make(promise.status, promise.best, study)
-    return {**document, "exhausted": True} if run.exhausted else document
+    document = maker.make(promise.status, promise.best, study, run.timed_s)
+    ended = {"exhausted": run.exhausted, "converged": limits.converged and run.convergence.converged}
+    return {**document, **{name: True for name, true in ended.items() if true}}
 
 
 def _open_study(store: Store, name: str, session: Session) -> optuna.Study:
@@ -133,7 +141,7 @@ def _score_dense(pool: Pool, session: Session, observer: Observer) -> Logits:
 def _tell_dense(
     study: optuna.Study, session: Session, scoreboard: Scoreboard, recorder: Recorder, limits: Limits
 ) -> None:
-    """Make dense trial 0, with every parameter set, and enqueue the seeds behind it."""
+    """Make dense trial 0, with every parameter set."""
     if study.get_trials(deepcopy=False):
         return
     study.enqueue_trial(session.space.dense_params())
@@ -142,8 +150,6 @@ def _tell_dense(
     scoreboard.add(_DENSE.digest(), 0, scoreboard.dense)
     quality = scoreboard.quality(_DENSE.digest())
     recorder.evaluation(0, _DENSE.digest(), quality, complete=True, logits=scoreboard.dense, seconds=0.0)
-    for params in seed_params(session.space):
-        study.enqueue_trial(params)
     latency_ms = limits.anchor[limits.statistic]
     tell_values(study, trial, latency_ms, quality.score, (1.0 - limits.ratio) * latency_ms)
 

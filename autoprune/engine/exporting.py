@@ -35,12 +35,13 @@ def export_trial(
 
     Raises:
         InputError: There is no such trial, or the study has no best.
+        StoreError: The study has no figures yet.
         ModelError: The model is not the one that was searched.
     """
     observer = observer or Observer()
     check_target(out_dir)
     with Store.open(db) as store:
-        record = store.find_study(study)
+        record = store.find_measured_study(study)
         row = _row(store, record, trial)
         policy = PruningPolicy.from_dict(row["policy"])
         tables = stored_tables(store, policy)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, Protocol, Typ
 
 from autoprune.engine.timing import SEARCH_SETTINGS, Timer
 from autoprune.engine.verify import verify_policies
+from autoprune.latency.exclusive import timing_lock
 from autoprune.latency.hardware import Hardware, fingerprint
 from autoprune.latency.threads import ThreadChoice, resolve_threads
 
@@ -78,7 +79,12 @@ class LocalPlace:
     def verify(
         self, spec: TaskSpec, timer: Timer, policies: Sequence[PruningPolicy], limit_ratio: float | None
     ) -> list[Verified]:
-        """Measure policies in a fresh process that loads the task anew."""
+        """Measure policies in a fresh process that loads the task anew.
+
+        Others that are timing are waited for here, where the user is told and can end it.
+        """
+        with timing_lock(progress=timer.say, stop=timer.stop):
+            pass
         return verify_policies(spec, timer.workload, policies, timer.tables, timer.statistic, limit_ratio)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from autoprune.budget import Statistic
+from autoprune.engine.landscape.costs import CostSurface
 from autoprune.latency.cost_table import CostTable
 from autoprune.policy import PruningPolicy
 from autoprune.spaces.space import Shape
@@ -39,7 +40,7 @@ class Projector:
         self._lengths = tuple(lengths)
         self._n_protected = n_protected
         self._statistic = statistic
-        self._tables = tables
+        self.tables = tables
         self._corrected = cost_table
         self._pairs: list[tuple[PruningPolicy, int, int, float]] = []
         self._scale = dense_ms / self._statistic_of(cost_table, PruningPolicy())
@@ -47,6 +48,11 @@ class Projector:
     def predict(self, policy: PruningPolicy) -> float:
         """Return the predicted latency in milliseconds, of the budget's statistic over the lengths."""
         return self._statistic_of(self._corrected, policy) * self._scale
+
+    def surface(self) -> CostSurface:
+        """Return the costs of layers at the middle length, scaled to this study's milliseconds."""
+        middle = sorted(self._lengths)[len(self._lengths) // 2]
+        return CostSurface(self._cost_table, middle, self._n_protected, self._scale)
 
     def observe(self, policy: PruningPolicy, measured_ms: float) -> None:
         """Correct the predictions by a measured policy; later proposals of its method profit.
@@ -71,16 +77,16 @@ class Projector:
             None if even the strongest scale of this shape is too slow.
         """
         target = target_ms * _MARGIN
-        if self.predict(shape.policy(0.0, self._tables)) <= target or not shape.stages:
-            policy = shape.policy(0.0, self._tables)
+        if self.predict(shape.policy(0.0, self.tables)) <= target or not shape.stages:
+            policy = shape.policy(0.0, self.tables)
             return policy if self.predict(policy) <= target else None
         low, high = 0.0, _MAX_SCALE
-        if self.predict(shape.policy(high, self._tables)) > target:
+        if self.predict(shape.policy(high, self.tables)) > target:
             return None
         for _ in range(_STEPS):
             middle = (low + high) / 2
-            if self.predict(shape.policy(middle, self._tables)) <= target:
+            if self.predict(shape.policy(middle, self.tables)) <= target:
                 high = middle
             else:
                 low = middle
-        return shape.policy(high, self._tables)
+        return shape.policy(high, self.tables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from autoprune.policy import PruningPolicy
 from autoprune.spaces.space import Space
 from autoprune.store.optuna_study import set_constraint
 
-POLICY_ATTR, DIGEST_ATTR, WHY_ATTR = "policy", "policy_digest", "why"
+POLICY_ATTR, DIGEST_ATTR, WHY_ATTR, KL_ATTR = "policy", "policy_digest", "why", "kl"
 _PATIENCE = 5  # fruitless proposals in a row after which shapes are drawn at random
 _TRIES = 200  # fruitless proposals in a row after which the space counts as exhausted
 
@@ -49,15 +49,23 @@ class Proposer:
         projector: Scales shapes onto a latency.
         limit_ms: The budget in milliseconds.
         floor_ms: The lowest latency any policy reaches.
+        snap: Rounds a policy to one that may be evaluated; None: all may.
     """
 
     def __init__(
-        self, study: optuna.Study, space: Space, projector: Projector, limit_ms: float, floor_ms: float
+        self,
+        study: optuna.Study,
+        space: Space,
+        projector: Projector,
+        limit_ms: float,
+        floor_ms: float,
+        snap: Callable[[PruningPolicy], PruningPolicy] | None = None,
     ) -> None:
         self._study = study
         self._space = space
         self._projector = projector
         self._limit_ms, self._floor_ms = limit_ms, floor_ms
+        self._snap = snap
         self._known = known_digests(study)
 
     def next(self) -> Proposal | None:
@@ -75,7 +83,12 @@ class Proposer:
             if policy is None:
                 self._refuse(trial, "no scale of this shape meets its target")
                 continue
+            if self._snap is not None:
+                policy = self._snap(policy)
             proposal = Proposal(trial, policy, self._projector.predict(policy))
+            if self._snap is not None and proposal.predicted_ms > self._limit_ms:
+                self._refuse(trial, "rounded, this policy is too slow")
+                continue
             if proposal.digest in self._known:
                 self._refuse(trial, "the same policy was tried before")
                 continue
@@ -106,6 +119,11 @@ def describe(trial: optuna.Trial, policy: PruningPolicy) -> None:
     """Write the policy beside the trial, so that any Optuna client can read it."""
     trial.set_user_attr(POLICY_ATTR, json.dumps(policy.to_dict(), sort_keys=True))
     trial.set_user_attr(DIGEST_ATTR, policy.digest())
+
+
+def note_quality(trial: optuna.Trial, rungs: Sequence[tuple[int, float, float]]) -> None:
+    """Write (examples, mean KL, standard error) of every rung beside the trial; samplers learn from it."""
+    trial.set_user_attr(KL_ATTR, [list(rung) for rung in rungs])
 
 
 def was_evaluated(trial: optuna.trial.FrozenTrial) -> bool:

@@ -40,6 +40,7 @@ def show(db: str | None, study: str) -> dict[str, Any]:
 
     Raises:
         StudyNotFoundError: There is none of that name.
+        StoreError: The study has no figures yet.
     """
     with Store.open(db) as store:
         record = store.find_study(study)
@@ -58,7 +59,7 @@ def front(db: str | None, study: str, budget: str | Budget | None = None) -> dic
 
     Raises:
         StudyNotFoundError: There is none of that name.
-        StoreError: The study has no measurement of the budget's statistic.
+        StoreError: The study has no measurement of the budget's statistic, or none at all.
     """
     with Store.open(db) as store:
         record = store.find_study(study)
@@ -68,7 +69,9 @@ def front(db: str | None, study: str, budget: str | Budget | None = None) -> dic
                 f"The study {record.name!r} was timed for {record.budget['statistic']}, not {wanted.statistic}.",
                 f"Ask with @{record.budget['statistic']}, or search again with this budget.",
             )
-        anchor = figures.dense_anchor(store, record.name) or {}
+        anchor = figures.dense_anchor(store, record.name)
+        if anchor is None:
+            raise store.unmeasured(record.name)
         limit = wanted.limit_ratio(anchor[wanted.statistic])
         limit_ms = wanted.limit_ms(anchor[wanted.statistic])
         inside = figures.rows_of(store, record.name, store.front(record.name, limit_ms, wanted.statistic))
@@ -80,11 +83,8 @@ def front(db: str | None, study: str, budget: str | Budget | None = None) -> dic
         return {
             "study": record.name,
             "db": store.url_masked,
-            "budget": {
-                "text": wanted.text,
-                "statistic": wanted.statistic,
-                "limit_ms": wanted.limit_ms(anchor[wanted.statistic]),
-            },
+            "budget": {"text": wanted.text, "statistic": wanted.statistic, "limit_ms": limit_ms},
+            "dense": {"latency_ms": anchor},
             "best": best,
             "nearest_infeasible": figures.nearest_infeasible([r for r in outside if r["trial"]], limit),
             "front": figures.front_rows(inside, limit, wanted.statistic),
@@ -111,8 +111,10 @@ def _unfinished(store: Store, study: str) -> dict[str, Any]:
     """Return the document of a search that was killed: everything that was saved."""
     record = store.find_study(study)
     anchor = figures.dense_anchor(store, study)
+    if anchor is None:
+        raise store.unmeasured(study)
     statistic = str(record.budget["statistic"])
-    limit = float(record.budget["limit_ms"]) / anchor[statistic] if anchor else 0.0
+    limit = float(record.budget["limit_ms"]) / anchor[statistic]
     found = figures.rows(store, study)
     tried = [r for r in found if r["trial"] != 0]
     scored = [e.n_examples for e in store.evaluations(study, samples=False) if e.trial == 0]

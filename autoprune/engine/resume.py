@@ -86,7 +86,7 @@ def stored_logits(store: Store, study: str) -> dict[str, Logits]:
 
 def restore(
     study: optuna.Study, scoreboard: Scoreboard, projector: Projector, logits: Mapping[str, Logits]
-) -> tuple[int, list[Rival]]:
+) -> tuple[int, dict[str, Rival]]:
     """Give the scoreboard and the projector what an earlier sitting found.
 
     Returns:
@@ -94,13 +94,13 @@ def restore(
     """
     for digest, known in logits.items():
         scoreboard.add(digest, 0, known[: scoreboard.n_examples])
-    tried, rivals = 0, []
+    tried, rivals = 0, dict[str, Rival]()
     for trial in study.get_trials(deepcopy=False):
         if trial.number == 0 or not was_evaluated(trial):
             continue
         tried += 1
         own = str(trial.user_attrs[DIGEST_ATTR])
         if trial.state is TrialState.COMPLETE and scoreboard.done(own) == scoreboard.n_examples:
-            rivals.append(Rival(trial.values[0], scoreboard.kl(own)))
+            rivals[own] = Rival(trial.values[0], scoreboard.kl(own))
             projector.observe(PruningPolicy.from_dict(json.loads(trial.user_attrs[POLICY_ATTR])), trial.values[0])
     return tried, rivals

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
+from autoprune.engine.convergence import Convergence
 from autoprune.engine.decision import excess_ms
-from autoprune.engine.proposals import WHY_ATTR, Proposal, Proposer, tell_values
+from autoprune.engine.pace import Pace
+from autoprune.engine.proposals import WHY_ATTR, Proposal, Proposer, note_quality, tell_values
 from autoprune.engine.timing import timing_figures
 from autoprune.evaluate.evaluator import Job, Outcome
 from autoprune.evaluate.quality import Quality
-from autoprune.evaluate.rungs import Rival, is_beaten, next_rung
+from autoprune.evaluate.rungs import CERTAIN_SLACK, LATENCY_SLACK, Rival, is_beaten, next_rung
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +40,7 @@ class Limits:
         statistic: The budget's statistic.
         anchor: The study's dense latency in ms by statistic.
         deadline: ``time.monotonic()`` after which nothing new begins, or None.
+        converged: Also stop when the next policies are not expected to improve the front.
     """
 
     trials: int
@@ -45,6 +48,7 @@ class Limits:
     statistic: str
     anchor: Mapping[str, float]
     deadline: float | None = None
+    converged: bool = False
 
 
 @dataclass
@@ -63,7 +67,11 @@ class SearchRun:
         observer: Told of progress.
         interrupt: Set by Ctrl-C.
         tried: Policies that were finished, stopped or failed so far.
-        rivals: Finished policies that others are compared with.
+        exhausted: Whether nothing new was left to propose.
+        timed_s: Seconds spent on timing.
+        convergence: Whether more policies are worth their time.
+        pace: How fast the search goes.
+        rivals: Policies that others are compared with, by digest: finished ones, and those still ahead.
     """
 
     study: optuna.Study
@@ -77,8 +85,11 @@ class SearchRun:
     observer: Observer
     interrupt: Interrupt
     tried: int = 0
-    rivals: list[Rival] = field(default_factory=list)
+    rivals: dict[str, Rival] = field(default_factory=dict)
     exhausted: bool = False
+    timed_s: float = 0.0
+    convergence: Convergence = field(default_factory=Convergence)
+    pace: Pace = field(default_factory=Pace)
     _running: dict[str, Proposal] = field(default_factory=dict)
     _to_time: list[Proposal] = field(default_factory=list)
     _feasible: int = 0
@@ -88,6 +99,7 @@ class SearchRun:
         """Search until enough was tried, time is up, the space is exhausted, or Ctrl-C."""
         self.observer.phase("search", self.limits.trials)
         self.observer.advance(self.tried)
+        self.pace.start()
         while True:
             self._fill()
             if self.pool.pending:
@@ -99,7 +111,8 @@ class SearchRun:
 
     def _stopping(self) -> bool:
         late = self.limits.deadline is not None and time.monotonic() > self.limits.deadline
-        return self.interrupt.requested or late or self.exhausted or self._begun() >= self.limits.trials
+        enough = self.limits.converged and self.convergence.converged
+        return self.interrupt.requested or late or enough or self.exhausted or self._begun() >= self.limits.trials
 
     def _begun(self) -> int:
         return self.tried + len(self._running)
@@ -137,11 +150,20 @@ class SearchRun:
         self.scoreboard.add(proposal.digest, outcome.job.start, outcome.logits)
         quality = self._record(proposal, outcome.seconds)
         complete = quality.n_examples == self.scoreboard.n_examples
-        beaten = not complete and is_beaten(self.scoreboard.kl(proposal.digest), proposal.predicted_ms, self.rivals)
-        if beaten:
+        if self._is_beaten(proposal, complete):
             self._end(proposal, TrialState.PRUNED, f"beaten after {quality.n_examples} examples")
         elif complete or not self.interrupt.requested:
             self._go_on(proposal)
+
+    def _is_beaten(self, proposal: Proposal, complete: bool) -> bool:
+        """Compare with all that are ahead; who is beaten on all examples need not be timed either."""
+        kl = self.scoreboard.kl(proposal.digest)
+        others = [rival for digest, rival in self.rivals.items() if digest != proposal.digest]
+        slack = CERTAIN_SLACK if complete else LATENCY_SLACK
+        if is_beaten(kl, proposal.predicted_ms, others, slack):
+            return True
+        self.rivals[proposal.digest] = Rival(proposal.predicted_ms, kl)
+        return False
 
     def _record(self, proposal: Proposal, seconds: float) -> Quality:
         """Keep what is known of the policy's quality so far."""
@@ -157,13 +179,18 @@ class SearchRun:
         return quality
 
     def _end(self, proposal: Proposal, state: TrialState, why: str) -> None:
+        self.rivals.pop(proposal.digest, None)
+        if self.scoreboard.done(proposal.digest):
+            note_quality(proposal.trial, self.scoreboard.rungs(proposal.digest))
         proposal.trial.set_user_attr(WHY_ATTR, why)
         self.study.tell(proposal.trial, state=state)
+        self.convergence.stopped()
         self._forget(proposal)
 
     def _forget(self, proposal: Proposal) -> None:
         del self._running[proposal.digest]
         self.tried += 1
+        self.pace.step()
         self.observer.advance()
         self.observer.update(**self._progress())
 
@@ -174,10 +201,12 @@ class SearchRun:
     def _finish(self, proposal: Proposal) -> None:
         """Time a fully scored policy, keep the figures, tell the study."""
         self.observer.update(now="timing")
+        begun = time.monotonic()
         timing = self.timer.measure(proposal.policy)
         if timing.drifted:
             # Another load came or went meanwhile; once more tells whether it stays.
             timing = self.timer.measure(proposal.policy)
+        self.timed_s += time.monotonic() - begun
         figures = timing_figures(timing, self.limits.anchor, self.limits.statistic)
         latency_ms = figures["latency_ms"][self.limits.statistic]
         excess = excess_ms(figures, self.limits.ratio, self.limits.anchor[self.limits.statistic])
@@ -190,9 +219,11 @@ class SearchRun:
         self.recorder.measurement(
             "search", number, proposal.digest, timing, self.limits.statistic, latency_ms, extra=extra
         )
+        note_quality(proposal.trial, self.scoreboard.rungs(proposal.digest))
         tell_values(self.study, proposal.trial, latency_ms, quality.score, excess)
         self.proposer.observe(proposal.policy, latency_ms)
-        self.rivals.append(Rival(latency_ms, self.scoreboard.kl(proposal.digest)))
+        self.convergence.finished(latency_ms / self.limits.anchor[self.limits.statistic], quality.score)
+        self.rivals[proposal.digest] = Rival(latency_ms, self.scoreboard.kl(proposal.digest))
         self._note(latency_ms, quality, excess)
         self._forget(proposal)
 
@@ -204,7 +235,8 @@ class SearchRun:
             self._best = (quality.score, latency_ms, quality.drop)
 
     def _progress(self) -> dict[str, object]:
-        if self._best is None:
-            return {"feasible": self._feasible}
-        score, latency_ms, drop = self._best
-        return {"feasible": self._feasible, "best": f"{latency_ms:.1f} ms, score {score:.3f}", "drop": f"{drop:+.3f}"}
+        shown: dict[str, object] = {"feasible": self._feasible}
+        if self._best is not None:
+            score, latency_ms, drop = self._best
+            shown |= {"best": f"{latency_ms:.1f} ms, score {score:.3f}", "drop": f"{drop:+.3f}"}
+        return {**shown, **self.pace.words(self.limits.trials - self.tried, self.limits.deadline)}

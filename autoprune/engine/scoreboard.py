@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autoprune.evaluate.quality import Floats, Logits, Quality, kl_per_example, measure_quality
+from autoprune.evaluate.rungs import rung_sizes
 
 if TYPE_CHECKING:
     from autoprune.tasks.base import Task
@@ -54,12 +55,23 @@ class Scoreboard:
 
     def kl(self, digest: str) -> Floats:
         """Return KL to dense per example so far, shape (m,)."""
-        logits = self._logits[digest]
+        return self.kl_of(self._logits[digest])
+
+    def kl_of(self, logits: Logits) -> Floats:
+        """Return KL to dense per example of logits on the first examples, shape (m,)."""
         return kl_per_example(self.dense[: len(logits)], logits)
+
+    def rungs(self, digest: str) -> list[tuple[int, float, float]]:
+        """Return (examples, mean KL, its standard error) at every rung that the policy has passed."""
+        kl = self.kl(digest)
+        passed = [size for size in rung_sizes(self.n_examples) if size <= len(kl)]
+        return [(n, float(kl[:n].mean()), float(kl[:n].std() / np.sqrt(n))) for n in passed]
 
     def quality(self, digest: str) -> Quality:
         """Return the policy's quality on the examples seen so far."""
         logits = self._logits[digest]
         n = len(logits)
         labels = None if self._task.labels is None else self._task.labels[:n]
-        return measure_quality(self.dense[:n], logits, labels, self._task.metric.score)
+        # Macro F1 is the metric that is no mean over examples.
+        additive = getattr(self._task.metric, "name", "f1") != "f1"
+        return measure_quality(self.dense[:n], logits, labels, self._task.metric.score, additive=additive)

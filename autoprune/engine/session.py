@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from autoprune.budget import Budget
 from autoprune.config import SearchConfig
 from autoprune.engine.events import Observer
+from autoprune.engine.fitting import fit_space
 from autoprune.engine.places import LocalPlace, TimingPlace
 from autoprune.engine.timing import Timer
 from autoprune.errors import ConfigError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 QUICKSTART_TOKENS = 256
 _TIMED_INPUTS = 9  # odd, so that a median over lengths is one input's
+_SAME_LENGTH_INPUTS = 5  # inputs of one length differ by nothing but noise, which more rounds show as well
 _PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "tokenizers", "numpy")
 
 
@@ -51,6 +53,7 @@ class Session:
         inputs: Model inputs of the workload, one per timed length.
         n_protected: Tokens of a timed input that never leave.
         place: Where timing happens.
+        stop: Says whether the user asked for the end; None: nobody can.
     """
 
     config: SearchConfig
@@ -63,6 +66,7 @@ class Session:
     inputs: list[dict[str, Tensor]]
     n_protected: int
     place: TimingPlace
+    stop: Callable[[], bool] | None = None
 
     @property
     def search_key(self) -> str:
@@ -99,7 +103,7 @@ class Session:
         """
         task, statistic = self.task, self.budget.statistic
         tables = TableSet() if tables is None else tables
-        return Timer(task.model, task.tokenizer, self.workload, self.inputs, tables, statistic, say)
+        return Timer(task.model, task.tokenizer, self.workload, self.inputs, tables, statistic, say, self.stop)
 
     def open_pool(self, tables: Any, observer: Observer) -> Pool:
         """Start the pool that the options ask for, and say which."""
@@ -127,6 +131,9 @@ def open_session(config: SearchConfig, observer: Observer, place: TimingPlace | 
     for note in task.notes:
         observer.message(f"note       {note}")
     family = family_of(task.model)
+    space_file, left_out = fit_space(space_file, family, task.model)
+    for note in left_out:
+        observer.message(f"space      {note}")
     space = Space(space_file, family.n_layers(task.model))
     if config.device == "cpu" or config.device.startswith(("cuda", "mps")):
         lengths, source = _lengths(config, task)
@@ -147,9 +154,8 @@ def open_session(config: SearchConfig, observer: Observer, place: TimingPlace | 
         runtime=config.runtime,
     )
     task.model = prepare_model(task.model, workload)
-    return Session(
-        config, budget, task, family, space, place.hardware, workload, inputs, _protected(task, family, inputs), place
-    )
+    n_protected = _protected(task, space.protect, inputs)
+    return Session(config, budget, task, family, space, place.hardware, workload, inputs, n_protected, place)
 
 
 def task_spec(config: SearchConfig) -> TaskSpec:
@@ -189,11 +195,11 @@ def _lengths(config: SearchConfig, task: Task) -> tuple[tuple[int, ...], str]:
         wanted = QUICKSTART_TOKENS if config.model is None else "data"
     if wanted == "data":
         return stratified_lengths(task.lengths, _TIMED_INPUTS), "data"
-    return (wanted,) * _TIMED_INPUTS, f"fixed:{wanted}"
+    return (wanted,) * _SAME_LENGTH_INPUTS, f"fixed:{wanted}"
 
 
-def _protected(task: Task, family: Family, inputs: list[Mapping[str, Any]] | list[dict[str, Tensor]]) -> int:
-    """Return the protected tokens of the first timed input under the default protection."""
+def _protected(task: Task, protect: Protect, inputs: list[dict[str, Tensor]]) -> int:
+    """Return the protected tokens of the first timed input under the space's protection."""
     ids = inputs[0]["input_ids"][0].tolist()
     special = set(task.tokenizer.all_special_ids)
-    return protected_count(PruningPolicy(protect=Protect()), [token in special for token in ids])
+    return protected_count(PruningPolicy(protect=protect), [token in special for token in ids])

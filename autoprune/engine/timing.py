@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from autoprune.policy import PruningPolicy
     from autoprune.pruning.tables import TableSet
 
-SEARCH_SETTINGS = MeterSettings(half_width=0.03, max_seconds=12.0)
+SEARCH_SETTINGS = MeterSettings(half_width=0.03, max_seconds=12.0, min_rounds=6)
 VERIFY_SETTINGS = MeterSettings(half_width=0.015, max_seconds=30.0)
 STATISTICS = ("p50", "p95", "mean")
 
@@ -40,6 +40,7 @@ class Timer:
         tables: Tables that policies refer to.
         statistic: The budget's statistic.
         say: Told when another process is timing and this one waits.
+        stop: Asked during such a wait whether to give it up.
     """
 
     model: PreTrainedModel
@@ -49,13 +50,18 @@ class Timer:
     tables: TableSet
     statistic: Statistic
     say: Callable[[str], None] | None = None
+    stop: Callable[[], bool] | None = None
 
     def measure(self, policy: PruningPolicy, settings: MeterSettings = SEARCH_SETTINGS) -> PairedTiming:
-        """Time the policy in pairs with dense, holding the machine's timing lock."""
+        """Time the policy in pairs with dense, holding the machine's timing lock.
+
+        Raises:
+            WaitStoppedError: ``stop`` ended the wait for the lock.
+        """
         pruned = twin(self.model)
         dense_runner = make_runner(self.model, self.workload)
         with (
-            timing_lock(progress=self.say),
+            timing_lock(progress=self.say, stop=self.stop),
             pin_threads(self.workload.threads),
             attach(pruned, policy, tokenizer=self.tokenizer, tables=self.tables),
         ):

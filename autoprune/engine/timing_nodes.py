@@ -92,7 +92,7 @@ class NodePlace:
     ) -> T:
         """Call the function on the node; the timer travels there once."""
         if timer is not self._held:
-            self._get(self._actor.hold.remote(replace(timer, say=None)))
+            self._get(self._actor.hold.remote(replace(timer, say=None, stop=None)))
             self._held = timer
         value, said = self._get(self._actor.run.remote(function, *args, **kwargs))
         if timer.say is not None:

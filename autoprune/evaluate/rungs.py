@@ -14,16 +14,19 @@ from autoprune.evaluate.quality import Floats
 
 _SIZES = (64, 256)
 _Z95 = 1.959964
-_LATENCY_SLACK = 1.02  # predicted against measured latency: a tie within 2 % stops nobody
+LATENCY_SLACK = 1.02
+"""Predicted against measured latency: a rival this much slower still counts as no slower."""
+CERTAIN_SLACK = 0.95
+"""A rival this much faster is faster beyond the cost table's error."""
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A finished policy that others are compared with.
+    """A policy that others are compared with.
 
     Attributes:
-        latency_ms: Its measured latency.
-        kl: Its KL to dense per example, shape (n,), in the fixed order.
+        latency_ms: Its measured latency, or the predicted one while it is not timed.
+        kl: Its KL to dense per example so far, shape (n,), in the fixed order.
     """
 
     latency_ms: float
@@ -40,23 +43,25 @@ def next_rung(done: int, n_examples: int) -> int | None:
     return next((size for size in rung_sizes(n_examples) if size > done), None)
 
 
-def is_beaten(kl: Floats, predicted_ms: float, rivals: Iterable[Rival]) -> bool:
-    """Say whether a finished, no slower policy is better beyond doubt on the same examples.
+def is_beaten(kl: Floats, predicted_ms: float, rivals: Iterable[Rival], slack: float = LATENCY_SLACK) -> bool:
+    """Say whether a no slower policy is better beyond doubt on the same examples.
 
     Args:
         kl: KL to dense per example so far, shape (m,).
         predicted_ms: The policy's predicted latency.
-        rivals: Finished policies, scored on at least the same m examples.
+        rivals: Other policies; compared on the examples that both have seen.
+        slack: A rival counts as no slower up to this multiple of ``predicted_ms``.
 
     Returns:
         True if for some rival of no higher latency the paired 95 % interval of the mean KL
         difference lies above zero.
     """
-    for rival in rivals:
-        if rival.latency_ms > predicted_ms * _LATENCY_SLACK:
-            continue
-        difference = kl - rival.kl[: len(kl)]
-        spread = float(np.std(difference, ddof=1)) / np.sqrt(len(difference)) if len(difference) > 1 else np.inf
-        if float(np.mean(difference)) - _Z95 * spread > 0:
-            return True
-    return False
+    return any(_is_worse(kl, rival.kl) for rival in rivals if rival.latency_ms <= predicted_ms * slack)
+
+
+def _is_worse(kl: Floats, rival: Floats) -> bool:
+    common = min(len(kl), len(rival))
+    if common < 2:
+        return False
+    difference = kl[:common] - rival[:common]
+    return float(np.mean(difference)) - _Z95 * float(np.std(difference, ddof=1)) / np.sqrt(common) > 0

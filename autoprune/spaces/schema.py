@@ -6,71 +6,33 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from autoprune._registry import REDUCERS, SCORERS
 from autoprune.errors import ConfigError
-from autoprune.resources import resource
+from autoprune.spaces.blocks import InputBlock, ProtectBlock, StagesBlock
+from autoprune.spaces.choices import AxisChoice, ScorerChoice, Strict, distinct
+from autoprune.spaces.listing import shipped, space_path
+
+__all__ = ["AxisChoice", "ScorerChoice", "SpaceFile", "load_space_file", "parse_space", "shipped"]
+
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class SpaceFile(Strict):
+    """A search-space file.
 
-
-class ScorerChoice(_Strict):
-    """A scorer with fixed parameters, as one choice of the space."""
-
-    scorer: str
-    params: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"scorer": value} if isinstance(value, str) else value
-
-    @field_validator("scorer")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return _registered(value, SCORERS)
-
-    @property
-    def label(self) -> str:
-        """The name under which Optuna sees this choice."""
-        if not self.params:
-            return self.scorer
-        inner = ",".join(f"{key}={self.params[key]}".lower() for key in sorted(self.params))
-        return f"{self.scorer}({inner})"
-
-
-class InputBlock(_Strict):
-    """The stage before the embedding."""
-
-    scorers: list[ScorerChoice] = Field(default_factory=list)
-
-
-class StagesBlock(_Strict):
-    """The stages inside the model."""
-
-    scorers: list[ScorerChoice] = Field(min_length=1)
-    reduce: list[str] = Field(default=["drop"], min_length=1)
-    count: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0, le=64)]] = (0, 3)
-    layers: tuple[Annotated[int, Field(ge=0)], int] = (1, -1)
-
-    @field_validator("reduce")
-    @classmethod
-    def _known(cls, value: list[str]) -> list[str]:
-        return [_registered(name, REDUCERS) for name in value]
-
-    @field_validator("count")
-    @classmethod
-    def _ordered(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if value[0] > value[1]:
-            raise ValueError(f"the lower bound {value[0]} is above the upper bound {value[1]}")
-        return value
-
-
-class SpaceFile(_Strict):
-    """A search-space file."""
+    Attributes:
+        version: Of the schema.
+        name: For people.
+        description: In one sentence: what is in it, and for which models.
+        trials: Policies that a search tries where it is not told.
+        input: The stage before the embedding.
+        stages: The stages inside; None for none.
+        last_layer: As in the policy.
+        protect: Tokens that never leave.
+        axes: Further dimensions.
+        share: Lowest and highest share of the budget that proposals aim at.
+    """
 
     version: Literal[1]
     name: str
@@ -79,20 +41,33 @@ class SpaceFile(_Strict):
     input: InputBlock = Field(default_factory=InputBlock)
     stages: StagesBlock | None = None
     last_layer: list[Literal["first_token", "full"]] = Field(default=["full"], min_length=1)
-    share: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.5, 1.0)
+    protect: ProtectBlock = Field(default_factory=ProtectBlock)
+    axes: list[AxisChoice] = Field(default_factory=list)
+    share: tuple[Share, Share] = (0.5, 1.0)
+
+    @field_validator("last_layer")
+    @classmethod
+    def _once(cls, value: list[str]) -> list[str]:
+        return distinct(value)
+
+    @field_validator("axes")
+    @classmethod
+    def _one_each(cls, value: list[AxisChoice]) -> list[AxisChoice]:
+        distinct([choice.axis for choice in value])
+        return value
+
+    @field_validator("share")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"the lower bound {value[0]} is above the upper bound {value[1]}")
+        return value
 
     @model_validator(mode="after")
     def _something_to_search(self) -> SpaceFile:
         if not self.input.scorers and self.stages is None:
             raise ValueError("the space has neither input scorers nor stages, so there is nothing to search")
-        if self.share[0] > self.share[1]:
-            raise ValueError(f"share: the lower bound {self.share[0]} is above the upper bound {self.share[1]}")
         return self
-
-
-def shipped() -> list[str]:
-    """Return the names of the spaces that come with autoprune."""
-    return sorted(path.stem for path in resource("search_spaces").glob("*.yaml"))
 
 
 def load_space_file(name_or_path: str) -> SpaceFile:
@@ -101,15 +76,8 @@ def load_space_file(name_or_path: str) -> SpaceFile:
     Raises:
         ConfigError: There is no such space, or the file breaks the schema; the line is named.
     """
-    path = Path(name_or_path)
-    if name_or_path in shipped():
-        path = resource("search_spaces", f"{name_or_path}.yaml")
-    elif not path.is_file():
-        raise ConfigError(
-            f"There is no search space {name_or_path!r}.",
-            f"Give the path of a YAML file, or one of: {', '.join(shipped())}.",
-        )
-    return parse_space(path.read_text(encoding="utf-8"), str(path))
+    path = space_path(name_or_path)
+    return parse_space(_text(path), str(path))
 
 
 def parse_space(text: str, source: str) -> SpaceFile:
@@ -131,20 +99,23 @@ def parse_space(text: str, source: str) -> SpaceFile:
         ) from None
 
 
-def _registered(name: str, registry: Any) -> str:
-    if name not in registry:
-        raise ValueError(f"there is no {registry.kind} called {name!r} (known: {', '.join(registry.names())})")
-    return name
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The search space {path} cannot be read: {error}.", "It must be YAML in UTF-8.") from None
 
 
 def _line(node: Any, location: tuple[int | str, ...]) -> int:
-    """Follow a path of keys and indices through the YAML nodes as far as it goes."""
+    """Follow a path of keys and indices through the YAML nodes as far as it goes; return the line, from 1."""
+    line = node.start_mark.line if node is not None else 0
     for part in location:
         if isinstance(node, yaml.MappingNode):
             found = next((pair for pair in node.value if pair[0].value == str(part)), None)
             if found is None:
                 break
-            node = found[1] if isinstance(found[1], yaml.MappingNode | yaml.SequenceNode) else found[0]
+            line, node = found[0].start_mark.line, found[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-    return int(node.start_mark.line) + 1 if node is not None else 1
+            line = node.start_mark.line
+    return int(line) + 1

@@ -2,13 +2,19 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 
 import optuna
 import pytest
 
+from autoprune.config import SearchConfig
+from autoprune.engine import driver, queries
 from autoprune.errors import StoreError
+from autoprune.latency.exclusive import timing_lock
+from autoprune.policy import PruningPolicy
 from autoprune.store.repository import Store
 
 
@@ -60,6 +66,85 @@ def test_a_stopped_search_is_finished_by_the_same_command(run_search, options, b
         worked = Counter(e.digest for e in store.evaluations(document["study"]) if e.complete and e.seconds)
     assert max(timed.values()) == 1
     assert max(worked.values()) == 1, "a finished policy was scored again"
+
+
+WAITING = """
+import json, sys
+from pathlib import Path
+from autoprune.config import SearchConfig
+from autoprune.engine.driver import search
+from autoprune.engine.events import Observer
+from autoprune.latency import exclusive
+
+class Loud(Observer):
+    def message(self, text):
+        print(text, file=sys.stderr, flush=True)
+
+exclusive.machine_folder = lambda: Path(sys.argv[2])  # not the machine's own lock: the test holds it for long
+print(json.dumps(search(SearchConfig.of(**json.loads(sys.argv[1])), Loud()).to_json()))
+"""
+
+
+def test_ctrl_c_ends_the_wait_for_another_process_that_times(run_search, options, tmp_path):
+    wanted, folder = {**options, "trials": 6}, tmp_path / "lock"
+    with (tmp_path / "talk").open("w+") as talk:
+        command = [sys.executable, "-c", WAITING, json.dumps(wanted), str(folder)]
+        first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=talk, text=True)
+        try:
+            wait_for(lambda: sum(evaluated(options["db"])[1].values()) >= 3, first)
+            with timing_lock(120, folder=folder):
+                wait_for(lambda: "Waiting: another" in (tmp_path / "talk").read_text(), first)
+                first.send_signal(signal.SIGINT)
+                pressed = time.monotonic()
+                out, _ = first.communicate(timeout=120)
+                assert time.monotonic() - pressed < 30
+        finally:
+            first.kill()
+    document = json.loads(out)
+    assert document["status"] == "interrupted"
+    assert "stopping" in (tmp_path / "talk").read_text()
+    before = evaluated(options["db"])[1]
+    second = run_search(trials=6)
+    out, err = second.communicate(timeout=240)
+    assert second.returncode == 0, err
+    assert sum(json.loads(out)["trials"].values()) == 6
+    with Store.open(options["db"]) as store:
+        worked = Counter(e.digest for e in store.evaluations(document["study"]) if e.complete and e.seconds)
+        timed = Counter(m.digest for m in store.measurements(document["study"]) if m.kind == "search")
+    assert max(worked.values()) == 1, "a finished policy was scored again"
+    assert max(timed.values()) == 1
+    assert all(timed[digest] or digest == PruningPolicy().digest() for digest in before), "one was never timed"
+
+
+def killed(*_args):
+    raise KeyboardInterrupt
+
+
+def test_a_driver_killed_while_it_makes_the_study_leaves_none(options, monkeypatch):
+    monkeypatch.setattr(driver, "note_dense", killed)
+    with pytest.raises(KeyboardInterrupt):
+        driver.search(SearchConfig.of(**options))
+    with Store.open(options["db"]) as store:
+        assert store.list_studies() == []
+
+
+def test_a_study_without_dense_is_finished_by_the_same_command(options, monkeypatch):
+    config = SearchConfig.of(**options)
+    with monkeypatch.context() as patch:  # as drivers that were killed before dense was stored left it
+        patch.setattr(driver, "note_dense", lambda *_args: None)
+        patch.setattr(driver, "_decide", killed)
+        with pytest.raises(KeyboardInterrupt):
+            driver.search(config)
+    with Store.open(options["db"]) as store:
+        (name,) = (summary.name for summary in store.list_studies())
+    for question in (queries.front, queries.show):
+        with pytest.raises(StoreError, match="holds no figures"):
+            question(options["db"], name)
+    found = driver.search(config)
+    assert found.data["study"] == name
+    assert found.data["dense"]["score"] is not None
+    assert sum(found.data["trials"].values()) == options["trials"]
+    assert queries.front(options["db"], name, "100%")["front"]
 
 
 def test_two_drivers_on_one_study_are_refused(run_search, options):

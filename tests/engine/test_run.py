@@ -131,14 +131,44 @@ def test_every_trial_ends_and_nothing_is_evaluated_twice(make, workers):
     assert len(set(run.timer.timed)) == len(run.timer.timed) == states[TrialState.COMPLETE]
 
 
-def test_only_policies_scored_on_all_examples_are_timed_and_told(make):
+def test_policies_are_timed_when_scored_on_all_examples_unless_beaten_there(make):
     run = make(trials=12)
     run.run()
     complete = {digest for _, digest, n, whole in run.recorder.evaluations if whole and n == N}
-    assert complete == set(run.timer.timed)
+    assert set(run.timer.timed) <= complete
     for trial in run.study.get_trials(states=(TrialState.PRUNED,)):
+        digest = trial.user_attrs.get(DIGEST_ATTR)
+        if digest is not None:
+            assert digest not in run.timer.timed
+            assert trial.user_attrs["why"] == f"beaten after {run.pool.examples[digest]} examples"
+
+
+def test_kl_at_every_rung_stands_beside_the_trial(make):
+    run = make(trials=8)
+    run.run()
+    for trial in run.study.get_trials(deepcopy=False)[1:]:
         if DIGEST_ATTR in trial.user_attrs:
-            assert run.pool.examples[trial.user_attrs[DIGEST_ATTR]] < N
+            rungs = trial.user_attrs["kl"]
+            sizes = [n for n, _, _ in rungs]
+            assert sizes == [n for n in (64, 256, N) if n <= run.pool.examples[trial.user_attrs[DIGEST_ATTR]]]
+            assert all(kl >= 0 and error >= 0 for _, kl, error in rungs)
+
+
+def test_it_stops_when_converged(make):
+    run = make(trials=500)
+    run.limits.converged = True
+    run.run()
+    assert run.convergence.converged
+    assert run.tried < 500
+
+
+def test_progress_tells_pace_and_time_left(make):
+    run = make(trials=6)
+    shown = {}
+    run.observer.update = lambda **fields: shown.update(fields)
+    run.run()
+    assert float(shown["per_minute"]) > 0
+    assert shown["left"] == "0 s"
 
 
 def test_the_constraint_is_told_with_both_values(make):

@@ -1,19 +1,183 @@
-"""The default sampler: known-good schedules first, then a joint Parzen model of the shapes.
+"""``AutopruneSampler``: enqueued and profiled schedules first, then a layer-wise Gaussian process.
 
-Every proposal is projected onto a latency target afterwards, which measurements found to matter
-more than the sampler behind it.
+Every proposal is a staged shape scaled onto a latency by the cost table. The process predicts its KL to
+dense; half of the proposals look for the least KL within the budget, half for the largest expected gain
+anywhere on the front below it. Pending proposals count as if they had come out as predicted
+(Ginsbourger, Le Riche and Carraro, 2010), so that a batch spreads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 from optuna.samplers import BaseSampler
+from scipy.stats import norm
 
 from autoprune._registry import SAMPLERS
+from autoprune.engine.landscape.removal import Floats, Method, code
+from autoprune.engine.landscape.surrogate import Observations, Surrogate
 from autoprune.engine.samplers import optuna_samplers
+from autoprune.engine.samplers.candidates import draw, mutate
+from autoprune.engine.samplers.memory import Memory, Seen, targets
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial, TrialState
+
+    from autoprune.engine.landscape.guide import Candidates, Guide
+
+_FRESH = 8  # policies after which its parameters are chosen anew
+_RANDOM, _MUTANTS, _ELITES = 96, 64, 10
+_ON_BUDGET = 0.5  # share of proposals that aim at the asked budget
+_TIE = 1.02  # policies this much slower still count as rivals
+
+
+class AutopruneSampler(BaseSampler):
+    """Optuna sampler for autoprune's spaces; on any other space, and without a guide, multivariate TPE.
+
+    Args:
+        seed: Seed of everything random.
+        guide: The space with its costs and harm. Trials must carry their policy and KL as user
+            attributes, as autoprune's search writes them.
+        fallback: Sampler for any other space; None is multivariate TPE.
+    """
+
+    def __init__(
+        self, seed: int | None = None, guide: Guide | None = None, fallback: BaseSampler | None = None
+    ) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._fallback: BaseSampler = fallback or optuna_samplers.tpe(seed)
+        self.guide = guide
+        self._memory = Memory()
+        self._surrogate, self._tuned = Surrogate(), 0
+        self._names: dict[str, int] = {}
+
+    def reseed_rng(self) -> None:
+        """Draw a new seed, so that copies in other processes differ."""
+        self._rng = np.random.default_rng()
+        self._fallback.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the guide's space; without one what the fallback infers."""
+        if self.guide is None:
+            return self._fallback.infer_relative_search_space(study, trial)
+        return self.guide.space.distributions()
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the parameters of the most promising candidate."""
+        if self.guide is None or search_space != self.guide.space.distributions():
+            return self._fallback.sample_relative(study, trial, search_space)
+        if "fixed_params" in trial.system_attrs:
+            return {}  # enqueued: nothing is left to choose
+        return self._propose(study, self.guide)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return a value for a parameter outside the guide's space."""
+        return self._fallback.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Prepare the fallback."""
+        self._fallback.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Let the fallback note the outcome, and its feasibility."""
+        self._fallback.after_trial(study, trial, state, values)
+
+    def _propose(self, study: optuna.Study, guide: Guide) -> dict[str, Any]:
+        memory = self._memory
+        memory.refresh(study, guide)
+        found = self._candidates(guide, memory)
+        if not found.params:
+            return draw(guide.space.distributions(), 1, self._rng)[0]
+        if not memory.done:
+            return found.params[int(np.argmin(found.log_harm))]
+        mean, deviation = self._believe(guide, memory, found)
+        gain = self._gain(memory, found, mean, deviation)
+        return found.params[int(np.argmax(gain))]
+
+    def _candidates(self, guide: Guide, memory: Memory) -> Candidates:
+        """Return new policies, on the budget or spread below it."""
+        space = guide.space.distributions()
+        points = draw(space, _RANDOM, self._rng)
+        elites = self._elites(memory)
+        if elites:
+            points += mutate(space, elites, _MUTANTS, self._rng)
+        if self._rng.random() < _ON_BUDGET:
+            points = [{**point, "share": guide.space.file.share[1]} for point in points]
+        placed = guide.place(points)
+        return placed.rows(np.asarray([key not in memory.keys for key in placed.keys], dtype=bool))
+
+    def _elites(self, memory: Memory) -> list[dict[str, Any]]:
+        """Return the parameters of the least harmful policies per stretch of latency, the fastest last."""
+        known = sorted((seen for seen in memory.done if seen.params), key=lambda seen: -seen.latency_ms)
+        if not known:
+            return []
+        kl, _ = targets(known)
+        beaten = np.minimum.accumulate(kl[::-1])[::-1] < kl
+        return [seen.params for seen, worse in zip(known, beaten, strict=True) if not worse][-_ELITES:]
+
+    def _believe(self, guide: Guide, memory: Memory, found: Candidates) -> tuple[Floats, Floats]:
+        """Return mean and deviation of log KL of the candidates."""
+        seen = memory.done
+        target, noise = targets(seen)
+        facts = self._observations(guide, seen, target, noise)
+        if len(seen) >= 4 and memory.count >= self._tuned + _FRESH:
+            self._surrogate.tune(facts)
+            self._tuned = memory.count
+        self._surrogate.fit(facts)
+        if memory.pending:
+            zeros = np.zeros(len(memory.pending))
+            asked = self._observations(guide, memory.pending, zeros, zeros)
+            imagined, _ = self._surrogate.predict(asked.removal, asked.methods, asked.prior)
+            both = self._observations(
+                guide,
+                [*seen, *memory.pending],
+                np.concatenate([target, imagined]),
+                np.concatenate([noise, np.full(len(imagined), 0.01)]),
+            )
+            self._surrogate.fit(both)
+        return self._surrogate.predict(found.removal, code(found.methods, self._names), found.log_harm)
+
+    def _observations(self, guide: Guide, seen: Sequence[Seen], target: Floats, noise: Floats) -> Observations:
+        removal = np.stack([one.removal for one in seen])
+        methods: list[Method] = [one.method for one in seen]
+        return Observations(removal, code(methods, self._names), guide.harm.log_harm(removal, methods), target, noise)
+
+    def _gain(self, memory: Memory, found: Candidates, mean: Floats, deviation: Floats) -> Floats:
+        """Return the expected improvement of KL over the front at each candidate's latency, shape (m,)."""
+        kl, _ = targets(memory.done)
+        cost = np.asarray([seen.latency_ms for seen in memory.done])
+        order = np.argsort(cost)
+        lowest = np.minimum.accumulate(np.exp(kl[order]))
+        place = np.searchsorted(cost[order], found.cost_ms * _TIE, side="right")
+        nothing = float(np.exp(max(mean.max(), kl.max())))  # where no policy is as fast, the worst is the rival
+        front = np.where(place > 0, lowest[np.maximum(place - 1, 0)], nothing)
+        return expected_improvement(front, mean, deviation)
+
+
+def expected_improvement(best: Floats, mean: Floats, deviation: Floats) -> Floats:
+    """Return ``E[max(0, best - exp(z))]`` for normal z, shape (m,): the value of a put (Black and Scholes, 1973).
+
+    Args:
+        best: What has been reached, in nats, shape (m,).
+        mean: Mean of log KL, shape (m,).
+        deviation: Its standard deviation, shape (m,), > 0.
+    """
+    reach = (np.log(best) - mean) / deviation
+    gain = best * norm.cdf(reach) - np.exp(mean + deviation**2 / 2) * norm.cdf(reach - deviation)
+    # A tie at zero is broken by the mean, so that something sensible is chosen when nothing promises a gain.
+    return np.asarray(np.maximum(gain, 0.0) - 1e-9 * np.exp(mean), dtype=np.float64)
 
 
 @SAMPLERS.register("autoprune")
 def autoprune(seed: int) -> BaseSampler:
-    """Seeds are enqueued by the driver; what follows is Optuna's multivariate TPE on shapes."""
-    sampler: BaseSampler = optuna_samplers.tpe(seed)
-    return sampler
+    """Profiled schedules, then a layer-wise Gaussian process on shapes scaled onto the budget."""
+    return AutopruneSampler(seed)

@@ -15,7 +15,7 @@ _STARTUP = 8
 
 
 @SAMPLERS.register("tpe")
-def tpe(seed: int) -> BaseSampler:
+def tpe(seed: int | None) -> BaseSampler:
     """Multi-objective tree-structured Parzen estimator, parameters modelled jointly."""
     return _quietly(lambda: TPESampler(seed=seed, multivariate=True, n_startup_trials=_STARTUP, constant_liar=True))
 

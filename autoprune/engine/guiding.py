@@ -1,0 +1,71 @@
+"""Gives the model-based sampler its guide, and every sampler its first proposals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from autoprune.engine.landscape.guide import Guide
+from autoprune.engine.landscape.planning import Planner
+from autoprune.engine.profiling import kept_profile, profile_policies, run_profile
+from autoprune.engine.samplers.autoprune import AutopruneSampler
+from autoprune.engine.seeds import control_params, seed_params
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import optuna
+
+    from autoprune.engine.events import Observer
+    from autoprune.engine.landscape.harm import HarmModel
+    from autoprune.engine.projection import Projector
+    from autoprune.engine.scoreboard import Scoreboard
+    from autoprune.engine.session import Session
+    from autoprune.evaluate.pool import Pool
+    from autoprune.spaces.space import Space
+    from autoprune.store.repository import Store
+
+_SHARES = (1.0, 0.85, 0.7, 0.6, 0.5)  # of the budget: the front below it is drawn as well
+_METHODS = 3  # best methods tried on the budget itself; below it the best one
+
+
+def open_profile(
+    session: Session, store: Store, pool: Pool, scoreboard: Scoreboard, tables: Mapping[str, str], observer: Observer
+) -> HarmModel:
+    """Return what single stages of this space do to this model on this data, measured once for all studies."""
+    plan = profile_policies(session.space, tables)
+    place = (session.task.model_digest, f"harm:{session.task.fingerprint}:{','.join(sorted(tables.values()))}")
+    return kept_profile(
+        lambda: store.get_profile(*place),
+        lambda found: store.put_profile(*place, found),
+        lambda: run_profile(plan, pool, scoreboard, observer),
+        set(plan),
+    )
+
+
+def make_guide(space: Space, projector: Projector, limit_ms: float, floor_ms: float, harm: HarmModel) -> Guide:
+    """Return the guide for one budget."""
+    return Guide(space, projector.surface(), projector.predict, projector.tables, limit_ms, floor_ms, harm)
+
+
+def guide_sampler(study: optuna.Study, guide: Guide) -> None:
+    """Hand the guide to the study's sampler if that can use one."""
+    if isinstance(study.sampler, AutopruneSampler):
+        study.sampler.guide = guide
+
+
+def first_params(study: optuna.Study, guide: Guide) -> list[dict[str, Any]]:
+    """Return what is proposed first: the profile's solutions and the control, or for other samplers the seeds."""
+    if not isinstance(study.sampler, AutopruneSampler) or not guide.harm.curves:
+        return seed_params(guide.space)
+    return [*planned_params(guide), *control_params(guide.space)]
+
+
+def planned_params(guide: Guide) -> list[dict[str, Any]]:
+    """Return the profile's best schedules on the budget, and one each for tighter ones, as parameters."""
+    space, limit = guide.space, guide.limit_ms
+    planner = Planner(guide.harm, guide.surface, space)
+    low, high = space.file.share
+    shares = sorted({min(max(share, low), high) for share in _SHARES}, reverse=True)
+    plans = [*planner.plans(limit, shares[:1], _METHODS), *planner.plans(limit, shares[1:], 1)]
+    found = [space.encode(plan.shape, plan.share) for plan in plans]
+    return [params for params in found if params is not None]

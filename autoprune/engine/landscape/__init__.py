@@ -1,0 +1,1 @@
+"""What the search believes about policies before it tries them: their harm and their latency."""

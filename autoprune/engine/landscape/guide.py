@@ -1,0 +1,121 @@
+"""``Guide``: what the model-based sampler knows of the task beside Optuna's trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.engine.landscape.harm import HarmModel
+from autoprune.engine.landscape.removal import Floats, Method, method_of_shape, weights_of
+
+if TYPE_CHECKING:
+    from autoprune.engine.landscape.costs import CostSurface
+    from autoprune.policy import PruningPolicy
+    from autoprune.spaces.space import Shape, Space
+
+_MOST = 6.0
+
+
+@dataclass
+class Candidates:
+    """Policies that could be proposed, placed on their latency targets.
+
+    Attributes:
+        params: Parameter values of each.
+        removal: Shape (m, layers).
+        methods: One per row.
+        cost_ms: Predicted latency, shape (m,).
+        log_harm: What the profile predicts, shape (m,).
+        keys: What tells a policy from another: whole tokens per layer, method, last layer.
+    """
+
+    params: list[dict[str, Any]]
+    removal: Floats
+    methods: list[Method]
+    cost_ms: Floats
+    log_harm: Floats
+    keys: list[tuple[Any, ...]]
+
+    def rows(self, keep: NDArray[np.bool_]) -> Candidates:
+        """Return those where ``keep``, shape (m,), is true."""
+        chosen = np.flatnonzero(keep)
+        return Candidates(
+            [self.params[i] for i in chosen],
+            self.removal[chosen],
+            [self.methods[i] for i in chosen],
+            self.cost_ms[chosen],
+            self.log_harm[chosen],
+            [self.keys[i] for i in chosen],
+        )
+
+
+@dataclass
+class Guide:
+    """The space, its costs and its harm, for one budget.
+
+    Attributes:
+        space: The search space.
+        surface: What layers cost.
+        predict: Exact predicted latency in ms of one policy, all overheads included.
+        tables: Table digest by the scorer that needs it.
+        limit_ms: The budget.
+        floor_ms: The lowest latency that any policy reaches.
+        harm: What the sensitivity profile found.
+        snap: Rounds removals, shape (m, layers), to those that exist; None: all exist.
+    """
+
+    space: Space
+    surface: CostSurface
+    predict: Callable[[PruningPolicy], float]
+    tables: Mapping[str, str]
+    limit_ms: float
+    floor_ms: float
+    harm: HarmModel = field(default_factory=lambda: HarmModel({}))
+    snap: Callable[[Floats], Floats] | None = None
+    _extra: dict[tuple[Method, int, str], float] = field(default_factory=dict)
+
+    def forget_costs(self) -> None:
+        """Drop what was cached of the cost table, whose corrections change as policies are timed."""
+        self._extra.clear()
+
+    def target(self, share: float) -> float:
+        """Return the latency aimed at: a share of the budget, but not below what can be reached."""
+        return max(share * self.limit_ms, min(self.limit_ms, self.floor_ms * 1.1))
+
+    def place(self, params: Sequence[dict[str, Any]]) -> Candidates:
+        """Scale shapes onto their targets; those that cannot meet them are left out."""
+        shapes = [self.space.shape(values) for values in params]
+        weights = np.stack([weights_of(shape, self.space.n_layers) for shape in shapes])
+        methods = [method_of_shape(shape) for shape in shapes]
+        first = np.asarray([shape.last_layer == "first_token" for shape in shapes])
+        extra = np.asarray(
+            [self._beside(s, m, w, f) for s, m, w, f in zip(shapes, methods, weights, first, strict=True)]
+        )
+        target = np.asarray([self.target(float(values["share"])) for values in params])
+        scale = self.surface.scale(weights, first, target - extra, _MOST)
+        fits = np.isfinite(scale)
+        removal = weights * np.where(fits, scale, 0.0)[:, None]
+        if self.snap is not None:
+            removal = self.snap(removal)
+        cost = self.surface.milliseconds(removal, first) + extra
+        counts = self.surface.counts(removal).astype(int)
+        keys = [(*row.tolist(), method, bool(f)) for row, method, f in zip(counts, methods, first, strict=True)]
+        found = Candidates(list(params), removal, methods, cost, self.harm.log_harm(removal, methods), keys)
+        return found.rows(fits & (removal[:, -1] > 0) & (cost <= self.limit_ms * 1.001))
+
+    def key(self, removal: Floats, method: Method, first_token: bool) -> tuple[Any, ...]:
+        """Return the key of one policy, see ``Candidates``."""
+        return (*self.surface.counts(removal[None])[0].astype(int).tolist(), method, first_token)
+
+    def _beside(self, shape: Shape, method: Method, weights: Floats, first: bool) -> float:
+        """Return what a shape costs beside its layers (scoring, gathering), from one exact prediction."""
+        known = (method, len(shape.stages), shape.last_layer)
+        if known not in self._extra:
+            exact = self.predict(shape.policy(1.0, self.tables))
+            layers = self.surface.milliseconds(weights[None], np.asarray([first]))[0]
+            self._extra[known] = exact - float(layers)
+        return self._extra[known]

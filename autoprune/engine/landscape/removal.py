@@ -1,0 +1,93 @@
+"""Policies as numbers: how much is removed before each layer, and by which methods.
+
+The *removal* before layer l is ``-log(keep)`` of what enters it: 0 is dense, log 2 half of the tokens.
+It is the natural unit of a schedule, for a shape scaled by t has t times the removal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.spaces.choices import label_of
+
+if TYPE_CHECKING:
+    from autoprune.policy import PruningPolicy, Stage
+    from autoprune.spaces.space import Shape
+
+Floats = NDArray[np.float64]
+NONE = ""
+
+
+class Method(NamedTuple):
+    """How a policy removes tokens, apart from where and how many.
+
+    Attributes:
+        before: Label of the scorer at the input, or empty.
+        inside: Label of the first scorer inside the model, or empty.
+        reduce: Reducer of the first stage inside, or empty.
+    """
+
+    before: str = NONE
+    inside: str = NONE
+    reduce: str = NONE
+
+
+def removal_of(policy: PruningPolicy, n_layers: int) -> Floats:
+    """Return the removal before each layer, shape (n_layers,), 0 where all tokens enter.
+
+    A stage after attention counts from the next layer on, as in ``PruningPolicy.layer_counts``;
+    ``threshold`` and ``mass`` stages, whose counts depend on the text, count as keeping all.
+    """
+    removal = np.zeros(n_layers)
+    for stage in policy.stages:
+        if stage.keep is not None:
+            removal[max(0, sum(stage.depth)) :] = -np.log(stage.keep)
+    return removal
+
+
+def method_of(policy: PruningPolicy) -> Method:
+    """Return the method of a policy; stages that keep everything are no part of it."""
+    active = [stage for stage in policy.stages if stage.keep != 1.0]
+    before = next((s for s in active if s.layer == "input"), None)
+    inside = next((s for s in active if s.layer != "input"), None)
+    return Method(
+        _label(before) if before else NONE, _label(inside) if inside else NONE, inside.reduce if inside else NONE
+    )
+
+
+def _label(stage: Stage) -> str:
+    """Return the name under which a space knows the scorer; which table it reads is no part of it."""
+    params = {name: value for name, value in stage.params.items() if name != "table"}
+    return label_of(stage.scorer, params)
+
+
+def weights_of(shape: Shape, n_layers: int) -> Floats:
+    """Return the removal of a shape at scale 1, shape (n_layers,)."""
+    most = -np.expm1(-1.0)
+    weights = np.zeros(n_layers)
+    for stage in shape.stages:
+        first = 0 if stage.layer == "input" else stage.layer + (stage.where == "after_attention")
+        weights[first:] = -np.log1p(-stage.weight * most) if shape.linear else stage.weight
+    return weights
+
+
+def method_of_shape(shape: Shape) -> Method:
+    """Return the method of a shape; stages that remove nothing at any scale are no part of it."""
+    active = [stage for stage in shape.stages if stage.weight > 0]
+    before = next((s for s in active if s.layer == "input"), None)
+    inside = next((s for s in active if s.layer != "input"), None)
+    return Method(
+        before.choice.label if before else NONE,
+        inside.choice.label if inside else NONE,
+        inside.reduce if inside else NONE,
+    )
+
+
+def code(methods: Sequence[Method], names: dict[str, int]) -> NDArray[np.int64]:
+    """Return methods as whole numbers, shape (n, 3); ``names`` grows by what it did not know."""
+    rows = [[names.setdefault(part, len(names)) for part in method] for method in methods]
+    return np.asarray(rows, dtype=np.int64).reshape(len(rows), len(Method._fields))

@@ -1,0 +1,90 @@
+"""The sensitivity profile: some tens of one-stage policies on few examples, kept for every later study."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autoprune.engine.landscape.harm import HarmModel, Probe
+from autoprune.evaluate.evaluator import Job
+from autoprune.policy import PruningPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from autoprune.engine.events import Observer
+    from autoprune.engine.scoreboard import Scoreboard
+    from autoprune.evaluate.pool import Pool
+    from autoprune.spaces.space import ShapeStage, Space
+
+EXAMPLES = 64
+_KEEPS = (0.5, 0.2)
+_CONTROLS = ("random", "uniform")  # nobody hopes that these are best inside: no probe is spent on them
+Label = str
+Plan = dict[Label, list[tuple[int, PruningPolicy]]]
+
+
+def profile_policies(space: Space, tables: Mapping[str, str]) -> Plan:
+    """Return the one-stage policies to probe, with their layer (0: the input), by scorer label."""
+    plan: Plan = {label: _probes(0, space.input_stage(label), tables) for label in space.input_labels()}
+    for label in space.inside_labels():
+        for layer in _depths(space):
+            stage = space.stage(layer, label, 1.0)
+            if stage.choice.scorer not in _CONTROLS:
+                plan.setdefault(label, []).extend(_probes(layer, stage, tables))
+    return plan
+
+
+def _depths(space: Space) -> list[int]:
+    """Return three layers that span where stages may stand; between them the curve is interpolated."""
+    layers = space.layers
+    return sorted({layers[0], layers[len(layers) // 3], layers[2 * len(layers) // 3]}) if layers else []
+
+
+def _probes(layer: int, stage: ShapeStage, tables: Mapping[str, str]) -> list[tuple[int, PruningPolicy]]:
+    return [(layer, PruningPolicy((stage.at(keep, tables),))) for keep in _KEEPS]
+
+
+def run_profile(plan: Plan, pool: Pool, scoreboard: Scoreboard, observer: Observer) -> dict[Label, list[Probe]]:
+    """Score the plan's policies on the first examples.
+
+    A policy that fails leaves no probe; the search meets its scorer anyway and tells why it fails.
+
+    Returns:
+        (layer, removal, mean KL) by scorer label.
+    """
+    size = min(EXAMPLES, scoreboard.n_examples)
+    jobs = {policy.digest(): policy for probes in plan.values() for _, policy in probes}
+    observer.phase("profile", len(jobs))
+    for digest, policy in jobs.items():
+        pool.submit(Job(digest, policy, 0, size))
+    kl: dict[str, float] = {}
+    while pool.pending:
+        outcome = pool.next()
+        observer.advance()
+        if outcome.logits is not None:
+            kl[outcome.job.key] = float(np.mean(scoreboard.kl_of(outcome.logits)))
+    return {
+        label: [
+            (layer, -math.log(policy.stages[0].keep or 1.0), kl[policy.digest()])
+            for layer, policy in probes
+            if policy.digest() in kl
+        ]
+        for label, probes in plan.items()
+    }
+
+
+def kept_profile(
+    load: Callable[[], dict[str, Any] | None],
+    save: Callable[[dict[str, Any]], None],
+    measure: Callable[[], dict[Label, list[Probe]]],
+    labels: set[Label],
+) -> HarmModel:
+    """Return the harm model from the stored profile if it covers these labels; else measure and store it."""
+    known = load() or {}
+    if not labels <= set(known):
+        known = {**known, **{label: [list(probe) for probe in probes] for label, probes in measure().items()}}
+        save(known)
+    return HarmModel.fit({label: [tuple(probe) for probe in known[label]] for label in labels})

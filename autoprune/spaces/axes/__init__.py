@@ -1,0 +1,1 @@
+"""One file per axis of a space beyond its stages."""

@@ -1,0 +1,169 @@
+"""``AutopruneSampler``: an Optuna sampler like any other, and on its own space a better one."""
+
+import json
+
+import numpy as np
+import optuna
+import pytest
+from optuna.testing.pytest_samplers import (
+    BasicSamplerTestCase,
+    MultiObjectiveSamplerTestCase,
+    RelativeSamplerTestCase,
+)
+from optuna.trial import TrialState
+
+from autoprune.engine.landscape.costs import CostSurface
+from autoprune.engine.landscape.guide import Guide
+from autoprune.engine.landscape.removal import method_of, removal_of
+from autoprune.engine.projection import Projector
+from autoprune.engine.proposals import KL_ATTR, Proposer, describe
+from autoprune.engine.samplers.autoprune import AutopruneSampler, expected_improvement
+from autoprune.latency.cost_table import CostTable, Line
+from autoprune.policy import PruningPolicy
+from autoprune.spaces.schema import load_space_file
+from autoprune.spaces.space import Space
+
+TABLE = CostTable(
+    tokens=(8, 64, 128, 256),
+    layers_ms=((0.6, 1.5, 3.0, 7.0),) * 6,
+    around_ms=(0.3, 0.4, 0.6, 1.0),
+    first_token=((8, 0.3), (256, 2.0)),
+    scorers={"cls_attention@layer": Line(0.4), "lexicon@input": Line(0.1), "truncate@input": Line(0.05)},
+)
+DENSE_MS = TABLE.dense(256)
+LIMIT_MS = 0.5 * DENSE_MS
+TABLES = {"lexicon": "sha256:00"}
+
+
+class TestAnyOptunaSampler(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
+    @pytest.fixture
+    def sampler(self):
+        # Start-up trials of the fallback draw independently; without them its relative sampling is what is tested.
+        return lambda: AutopruneSampler(fallback=optuna.samplers.TPESampler(multivariate=True, n_startup_trials=0))
+
+
+def make_study(seed, sampler=None):
+    space = Space(load_space_file("quick"), 6)
+    projector = Projector(TABLE, (256,), 2, "p50", TABLES, DENSE_MS)
+    guide = Guide(space, projector.surface(), projector.predict, TABLES, LIMIT_MS, 0.1 * DENSE_MS)
+    sampler = sampler or AutopruneSampler(seed, guide)
+    study = optuna.create_study(sampler=sampler, directions=["minimize", "maximize"])
+    study.enqueue_trial(space.dense_params())
+    trial = study.ask(space.distributions())
+    describe(trial, PruningPolicy())
+    study.tell(trial, [DENSE_MS, 0.9])
+    return study, guide, Proposer(study, space, projector, LIMIT_MS, 0.1 * DENSE_MS)
+
+
+def true_kl(policy):
+    """Early removal harms more, lexicon is worth having, and truncation is not."""
+    depth = np.array([0.20, 0.30, 0.2, 0.1, 0.05, 0.02])
+    removal = removal_of(policy, 6)
+    steps = np.diff(np.concatenate([[0.0], removal**2]))
+    worse = 4.0 if any(stage.scorer in ("truncate", "random") for stage in policy.stages) else 1.0
+    return float(depth @ steps) * worse + 1e-3
+
+
+def evaluate(study, proposal, rng):
+    kl = true_kl(proposal.policy) * float(np.exp(rng.normal(0, 0.05)))
+    proposal.trial.set_user_attr(KL_ATTR, [[256, kl, 0.1 * kl]])
+    study.tell(proposal.trial, [proposal.predicted_ms, 0.9 - kl])
+    return true_kl(proposal.policy) if proposal.predicted_ms > 0.9 * LIMIT_MS else np.inf
+
+
+def best_on_budget(seed, sampler=None, evaluations=20):
+    study, _, proposer = make_study(seed, sampler)
+    rng = np.random.default_rng(seed)
+    return min(evaluate(study, proposer.next(), rng) for _ in range(evaluations))
+
+
+def test_it_beats_random_proposals_on_the_same_space():
+    ours = [best_on_budget(seed) for seed in range(5)]
+    theirs = [best_on_budget(seed, optuna.samplers.RandomSampler(seed=seed)) for seed in range(5)]
+    assert np.median(ours) < 0.8 * np.median(theirs)
+
+
+def test_every_proposal_is_within_the_budget_and_new():
+    study, _, proposer = make_study(3)
+    rng, digests = np.random.default_rng(3), []
+    for _ in range(15):
+        proposal = proposer.next()
+        assert proposal.predicted_ms <= LIMIT_MS
+        digests.append(proposal.digest)
+        evaluate(study, proposal, rng)
+    assert len(set(digests)) == 15
+
+
+def test_the_same_seed_gives_the_same_policies():
+    found = []
+    for _ in range(2):
+        study, _, proposer = make_study(7)
+        rng, digests = np.random.default_rng(0), []
+        for _ in range(8):
+            proposal = proposer.next()
+            digests.append(proposal.digest)
+            evaluate(study, proposal, rng)
+        found.append(digests)
+    assert found[0] == found[1]
+
+
+def test_a_batch_of_pending_trials_spreads():
+    study, guide, proposer = make_study(5)
+    rng = np.random.default_rng(5)
+    for _ in range(6):
+        evaluate(study, proposer.next(), rng)
+    pending = [proposer.next() for _ in range(8)]
+    keys = {guide.key(removal_of(p.policy, 6), method_of(p.policy), p.policy.last_layer == "first_token") for p in pending}
+    assert len(keys) == 8, "two of them keep the same number of tokens everywhere, by the same method"
+
+
+def test_enqueued_policies_come_first_and_unchanged():
+    study, guide, proposer = make_study(1)
+    space = guide.space
+    params = {**space.dense_params(), "input.scorer": "lexicon", "stages.count": 0, "last_layer": "first_token"}
+    study.enqueue_trial(params)
+    proposal = proposer.next()
+    assert {name: proposal.trial.params[name] for name in params} == params
+
+
+def test_policies_stopped_on_few_examples_teach_as_well():
+    study, _guide, proposer = make_study(2)
+    for _ in range(6):
+        proposal = proposer.next()
+        proposal.trial.set_user_attr(KL_ATTR, [[64, true_kl(proposal.policy), 0.05]])
+        study.tell(proposal.trial, state=TrialState.PRUNED)
+    assert proposer.next() is not None
+    assert len(study.sampler._memory.done) == 6
+
+
+def test_all_parameters_are_sampled_relatively():
+    study, guide, proposer = make_study(4)
+    rng = np.random.default_rng(4)
+    evaluate(study, proposer.next(), rng)
+    trial = study.ask(guide.space.distributions())
+    assert set(trial.relative_params) == set(guide.space.distributions())
+
+
+def test_json_of_the_policy_is_what_it_reads():
+    _study, _guide, proposer = make_study(6)
+    proposal = proposer.next()
+    assert PruningPolicy.from_dict(json.loads(proposal.trial.user_attrs["policy"])) == proposal.policy
+
+
+def test_expected_improvement_is_that_of_simulation():
+    rng = np.random.default_rng(0)
+    best, mean, deviation = np.array([0.3, 0.3, 0.05]), np.array([-1.0, -2.0, -1.0]), np.array([0.5, 0.1, 0.3])
+    draws = np.exp(mean[:, None] + deviation[:, None] * rng.normal(size=(3, 200_000)))
+    expected = np.maximum(best[:, None] - draws, 0).mean(axis=1)
+    np.testing.assert_allclose(expected_improvement(best, mean, deviation), expected, rtol=0.02, atol=1e-5)
+
+
+def test_costs_are_those_of_the_exact_prediction():
+    _, guide, _ = make_study(0)
+    rows = guide.place(
+        [{**guide.space.dense_params(), "input.scorer": "lexicon", "share": share} for share in (1.0, 0.6)]
+    )
+    assert len(rows.params) == 2
+    for share, cost in zip((1.0, 0.6), rows.cost_ms):
+        assert cost == pytest.approx(share * LIMIT_MS, rel=0.03)
+    assert isinstance(guide.surface, CostSurface)

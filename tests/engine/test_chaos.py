@@ -1,0 +1,212 @@
+"""Workers and nodes die at random under real searches: nothing that was finished is lost or there twice."""
+
+import os
+import random
+import signal
+import threading
+from collections import Counter
+
+import numpy as np
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from autoprune.config import SearchConfig
+from autoprune.engine.driver import search
+from autoprune.engine.events import Observer
+from autoprune.engine.record import unpack_logits
+from autoprune.evaluate.evaluator import Job
+from autoprune.evaluate.pools.local import LocalPool
+from autoprune.evaluate.pools.ray import RayPool
+from autoprune.policy import PruningPolicy
+from autoprune.store.repository import Store
+
+pytestmark = pytest.mark.ray
+
+
+class Mischief(threading.Thread):
+    """Does harm at random times until it is told to stop.
+
+    Args:
+        seed: Of times and choices.
+        deeds: Functions of a random generator that return what they did, or None if there was nothing to do.
+        pause: Shortest and longest time between deeds, in seconds.
+        most: Deeds after which it stops by itself.
+    """
+
+    def __init__(self, seed, deeds, pause, most):
+        super().__init__(daemon=True)
+        self.rng, self.deeds, self.pause, self.most = random.Random(seed), deeds, pause, most
+        self.over, self.done, self.failed = threading.Event(), [], []
+
+    def run(self):
+        while len(self.done) < self.most and not self.over.wait(self.rng.uniform(*self.pause)):
+            try:
+                did = self.rng.choice(self.deeds)(self.rng)
+            except Exception as error:  # noqa: BLE001 - shown by the test, which a thread's error is not
+                self.failed.append(error)
+                return
+            if did:
+                self.done.append(did)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.join(60)
+
+
+def scoring_processes():
+    """Return the worker processes of scoring actors that this test run has started, at work or not."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Worker"):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def kill_a_worker(rng):
+    alive = scoring_processes()
+    if not alive:
+        return None
+    victim = rng.choice(sorted(alive, key=lambda process: process.pid))
+    try:
+        os.kill(victim.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return None
+    return f"killed {victim.pid}"
+
+
+class Arrivals(Observer):
+    """Notes every outcome that the pool hands to the driver while policies are searched."""
+
+    def __init__(self):
+        self.name, self.outcomes = "", []
+
+    def phase(self, name, total=None):
+        self.name = name
+
+    def note(self, outcome):
+        if self.name == "search":
+            self.outcomes.append(outcome)
+
+
+@pytest.fixture
+def arrivals(monkeypatch):
+    seen, own = Arrivals(), RayPool.next
+
+    def noted(pool):
+        outcome = own(pool)
+        seen.note(outcome)
+        return outcome
+
+    monkeypatch.setattr(RayPool, "next", noted)
+    return seen
+
+
+def check(config, result, arrivals):
+    """Compare what arrived, what Optuna knows and what the store holds."""
+    name = result.data["study"]
+    with Store.open(config.db) as store:
+        rows = store.evaluations(name)
+    kept = Counter((row.digest, row.n_examples) for row in rows)
+    scored = [outcome for outcome in arrivals.outcomes if outcome.logits is not None]
+    assert scored
+    assert max(kept.values()) == 1, "an evaluation is there twice"
+    assert {(o.job.key, o.job.stop) for o in scored} <= set(kept), "an evaluation was lost"
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{config.db}")
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    told = Counter(t.user_attrs["policy_digest"] for t in study.get_trials() if "policy_digest" in t.user_attrs)
+    assert max(told.values()) == 1
+    assert sum(result.data["trials"].values()) == config.trials
+    for row in rows:
+        parts = [o for o in scored if o.job.key == row.digest and o.job.stop <= row.n_examples]
+        if parts:
+            whole = np.concatenate([o.logits for o in sorted(parts, key=lambda o: o.job.start)])
+            np.testing.assert_array_equal(unpack_logits(row.per_example), whole)
+    return rows
+
+
+def rescore(config, rows):
+    """Score what is stored once more in this process: the rows must hold what a calm search would have found."""
+    from autoprune.engine.lexicons import open_tables
+    from autoprune.engine.session import open_session
+
+    session = open_session(config, Observer())
+    with Store.open(config.db) as store:
+        tables, _ = open_tables(session, store, Observer())
+        longest = {row.digest: row for row in sorted(rows, key=lambda row: row.n_examples)}
+        policies = {digest: PruningPolicy.from_dict(store.get_policy(digest)) for digest in longest}
+    pool = LocalPool(session.task, tables)
+    for digest, row in longest.items():
+        pool.submit(Job(digest, policies[digest], 0, row.n_examples))
+        again = pool.next()
+        assert again.error is None
+        np.testing.assert_allclose(unpack_logits(row.per_example), again.logits, atol=2e-4)
+
+
+def test_a_search_survives_workers_that_are_killed(options, arrivals):
+    config = SearchConfig.of(**{**options, "workers": 2, "trials": 4})
+    with Mischief(3, [kill_a_worker], (0.5, 4.0), most=4) as mischief:
+        result = search(config, arrivals)
+    assert not mischief.failed
+    assert mischief.done, "nobody was killed: the test says nothing"
+    assert result.status in ("met", "not_met", "too_noisy")
+    assert result.data["trials"]["failed"] == 0
+    rescore(config, check(config, result, arrivals))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_search_survives_nodes_that_come_and_go(options, arrivals, seed):
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
+    cluster.wait_for_nodes()
+
+    def lose_a_node(rng):
+        if not nodes:
+            return None
+        node = nodes.pop(rng.randrange(len(nodes)))
+        cluster.remove_node(node, allow_graceful=False)
+        return "lost a node"
+
+    def add_a_node(_):
+        if len(nodes) > 1:
+            return None
+        nodes.append(cluster.add_node(num_cpus=1))
+        return "added a node"
+
+    deeds = [kill_a_worker, lose_a_node, add_a_node, add_a_node]
+    config = SearchConfig.of(
+        **{**options, "workers": 2, "trials": 6, "ray_address": cluster.address, "db": f"{options['db']}"}
+    )
+    keeper = threading.Event()
+    try:
+        with Mischief(seed, deeds, (1.0, 5.0), most=12) as mischief:
+            # Mischief may end with no node at all; somebody who starts nodes is part of every cluster.
+            rescue = threading.Thread(target=_rescue, args=(keeper, nodes, add_a_node), daemon=True)
+            rescue.start()
+            result = search(config, arrivals)
+        assert not mischief.failed
+        assert "lost a node" in mischief.done
+        assert result.status in ("met", "not_met", "too_noisy")
+        rescore(config, check(config, result, arrivals))
+    finally:
+        keeper.set()
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def _rescue(over, nodes, add):
+    while not over.wait(15):
+        if not nodes:
+            add(None)
