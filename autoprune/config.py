@@ -131,5 +131,5 @@ class SearchConfig(BaseModel):
 
         How long it runs, where it runs and where results go do not define it.
         """
-        skip = {"trials", "until", "time_limit", "workers", "ray_address", "db", "study", "out", "new", "trust_remote_code"}
-        return self.model_dump(mode="json", exclude=skip)
+        how_long, where = {"trials", "until", "time_limit"}, {"workers", "ray_address", "db", "study", "out", "new"}
+        return self.model_dump(mode="json", exclude={*how_long, *where, "trust_remote_code"})

@@ -18,7 +18,7 @@ class AutopruneError(Exception):
 
     Attributes:
         code: Stable machine-readable name, printed by ``--json``.
-        exit_code: Process exit code: 1 failure, 2 usage or bad input, 4 too noisy to decide.
+        exit_code: Process exit code: 1 failure, 2 usage or bad input, 4 too noisy to decide, 130 interrupted.
     """
 
     code: ClassVar[str] = "error"
@@ -99,6 +99,12 @@ class StudyNotFoundError(StoreError):
     code = "study_not_found"
 
 
+class AmbiguousStudyError(StudyNotFoundError):
+    """Several studies have names that begin so."""
+
+    code = "study_ambiguous"
+
+
 class StudyLockedError(StoreError):
     """Another driver works on the study."""
 
@@ -122,6 +128,13 @@ class TooNoisyError(MeasurementError):
 
     code = "too_noisy"
     exit_code = 4
+
+
+class WaitStoppedError(MeasurementError):
+    """Ctrl-C came while another process was timing and this one waited for it."""
+
+    code = "interrupted"
+    exit_code = 130
 
 
 class WorkerError(AutopruneError):

@@ -13,6 +13,8 @@ from autoprune.cli.output import Output
 from autoprune.cli.tabular import emit_rows, table_options
 from autoprune.errors import BudgetError
 
+NOT_MET = 3
+
 _filters = stacked(
     click.option("--model", metavar="NAME", help="Only studies of this model."),
     click.option("--task", metavar="NAME", help="Only studies of this task."),
@@ -37,8 +39,11 @@ _filters = stacked(
 @click.pass_obj
 def command(
     output: Output, /, budget: Budget, limit: int, as_csv: bool, parquet: Path | None, db: str | None, **wanted: Any
-) -> None:
-    """Find the best stored policies for a budget over all studies; nothing is run again."""
+) -> int:
+    """Find the best stored policies for a budget over all studies; nothing is run again.
+
+    Exit code: 0 there are some, 3 none meets it.
+    """
     if budget.absolute_ms is None:
         raise BudgetError(
             f"The budget {budget} is relative, and studies differ in what it is relative to.",
@@ -56,7 +61,6 @@ def command(
 
     def human() -> None:
         if not rows:
-            output.print("No stored policy meets that; try --hardware any, or a search.")
             return
         output.table(
             ["study", ">trial", f">{budget.statistic}", ">score", ">drop", "policy"],
@@ -73,7 +77,20 @@ def command(
             ],
         )
 
-    emit_rows(output, document, rows, human, as_csv=as_csv, parquet=parquet)
+    emit_rows(output, document, rows, human, as_csv=as_csv, parquet=parquet, columns=_columns())
+    if rows:
+        return 0
+    output.talk("No stored policy meets that; try --hardware any, or a search.")
+    return NOT_MET
+
+
+def _columns() -> list[str]:
+    """Return the flat columns of a row."""
+    from dataclasses import fields
+
+    from autoprune.store.rows import TrialPoint
+
+    return [field.name for field in fields(TrialPoint)]
 
 
 def hardware_filter(wanted: str | None) -> str | None:

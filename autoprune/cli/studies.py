@@ -30,7 +30,17 @@ def command(ctx: click.Context, /, as_csv: bool, parquet: Path | None, db: str |
 
     document = queries.list_studies(db, **wanted)
     rows = document["studies"]
-    emit_rows(output, document, rows, lambda: _table(output, rows), as_csv=as_csv, parquet=parquet)
+    emit_rows(output, document, rows, lambda: _table(output, rows), as_csv=as_csv, parquet=parquet, columns=_columns())
+
+
+def _columns() -> list[str]:
+    """Return the flat columns of a study's line."""
+    from dataclasses import fields
+
+    from autoprune.store.rows import DIGESTS, StudySummary
+
+    names = [field.name for field in fields(StudySummary) if field.name != "digests"]
+    return [*names, *(f"digests.{name}" for name in DIGESTS)]
 
 
 def _table(output: Output, rows: list[dict[str, Any]]) -> None:

@@ -30,6 +30,7 @@ def emit_rows(
     *,
     as_csv: bool,
     parquet: Path | None,
+    columns: Sequence[str] = (),
 ) -> None:
     """Print or write rows in the form that was asked for.
 
@@ -40,6 +41,7 @@ def emit_rows(
         human: Prints them for people.
         as_csv: Print CSV instead.
         parquet: Write this file as well, or None.
+        columns: Names of the flat columns, for when there is no row to tell them.
 
     Raises:
         InputError: Both CSV and JSON were asked for, or the file cannot be written.
@@ -48,10 +50,10 @@ def emit_rows(
         raise InputError("--csv and --json cannot share stdout.", "Leave one of them out.")
     flat = [flatten(row) for row in rows]
     if parquet is not None:
-        _write_parquet(parquet, flat)
+        _write_parquet(parquet, flat, columns)
         output.talk(f"wrote {parquet} ({len(flat)} rows)")
     if as_csv:
-        output.print(to_csv(flat).rstrip("\n"))
+        output.print(to_csv(flat, columns).rstrip("\n"))
     elif parquet is None or output.as_json:
         output.emit(document, human)
 
@@ -76,22 +78,25 @@ def flatten(row: Row, prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def to_csv(rows: Sequence[Row]) -> str:
-    """Return CSV with the union of all columns, in the order in which they first occur."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def to_csv(rows: Sequence[Row], columns: Sequence[str] = ()) -> str:
+    """Return CSV with the union of all columns, in the order in which they first occur; without rows, ``columns``."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, _columns(rows, columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def _write_parquet(path: Path, rows: Sequence[Row]) -> None:
+def _columns(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row)) or list(columns)
+
+
+def _write_parquet(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    names = _columns(rows, columns)
     try:
-        pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in columns}), path)
+        pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}.", "Give another file with --parquet.") from None

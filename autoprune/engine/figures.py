@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Any
 from autoprune.engine.decision import decide
 from autoprune.front.hypervolume import hypervolume
 from autoprune.front.pareto import non_dominated, pick_best
-from autoprune.policy import PruningPolicy
 
 if TYPE_CHECKING:
     from autoprune.store.repository import Store
-    from autoprune.store.rows import StoredEvaluation, StoredMeasurement, TrialPoint
+    from autoprune.store.rows import StoredEvaluation, StoredMeasurement, TrialCost, TrialPoint
 
 Row = dict[str, Any]
-_DENSE = PruningPolicy().digest()
 STATISTICS = ("p50", "p95", "mean")
 
 
 def dense_anchor(store: Store, study: str) -> dict[str, float] | None:
     """Return the study's dense latency in ms by statistic, as the probe measured it; None before that."""
-    # The probe's measurement belongs to dense, so a study of a million trials is not read for it.
-    found = [m for m in store.measurements(study, _DENSE, samples=False) if m.kind == "probe"]
+    # The probe's measurement belongs to trial 0, so a study of a million trials is not read for it.
+    found = [cost for cost in store.trial_costs(study, [0]).get(0, ()) if cost.kind == "probe"]
     return {name: float(found[0].stats["dense"][name]) for name in STATISTICS} if found else None
 
 
@@ -41,41 +39,55 @@ def rows(store: Store, study: str) -> list[Row]:
             verified[cost.digest] = cost
         elif cost.kind in ("probe", "search") and cost.trial is not None:
             told.setdefault(cost.trial, cost)
-    return [
-        row(trial, store.get_policy(told[trial].digest) or {}, quality[trial], told[trial], verified, anchor)
-        for trial in sorted(set(quality) & set(told))
-    ]
+    out = []
+    for trial in sorted(set(quality) & set(told)):
+        cost, policy = told[trial], store.get_policy(told[trial].digest) or {}
+        out.append(row(trial, policy, quality[trial], cost, latency(cost, anchor), verified.get(cost.digest)))
+    return out
 
 
-def rows_of(store: Store, study: str, points: Iterable[TrialPoint]) -> list[Row]:
-    """Return the rows of a few trials alone, as ``rows`` gives them, however many the study has."""
-    anchor = dense_anchor(store, study) or {}
+def rows_of(store: Store, study: str, points: Sequence[TrialPoint], anchor: Mapping[str, float]) -> list[Row]:
+    """Return the rows of a few trials alone, as ``rows`` gives them, however many the study has.
+
+    Args:
+        store: The open database.
+        study: Name of the study.
+        points: The trials, as ``store.front`` gives them.
+        anchor: See ``dense_anchor``.
+    """
+    costs = store.trial_costs(study, [point.trial for point in points])
     out = []
     for point in points:
-        quality = [e for e in store.evaluations(study, point.digest, samples=False) if e.complete]
-        costs = store.measurements(study, point.digest, samples=False)
-        told = [m for m in costs if m.trial == point.trial and m.kind in ("probe", "search")]
-        verified = {m.digest: m for m in costs if m.kind == "verify"}
-        own = [e for e in quality if e.trial == point.trial]
-        out.append(row(point.trial, point.policy, own[0], told[0], verified, anchor))
+        told = next(cost for cost in costs[point.trial] if cost.kind in ("probe", "search"))
+        checks = [cost for cost in costs[point.trial] if cost.kind == "verify"]
+        told_ms = _shares(told.stats, anchor, point.statistic, point.latency_ms)
+        out.append(row(point.trial, point.policy, point, point, told_ms, checks[-1] if checks else None))
     return out
 
 
 def row(
     trial: int,
     policy: Mapping[str, Any],
-    quality: StoredEvaluation,
-    cost: StoredMeasurement,
-    verified: Mapping[str, StoredMeasurement],
-    anchor: Mapping[str, float],
+    quality: StoredEvaluation | TrialPoint,
+    cost: StoredMeasurement | TrialPoint,
+    told_ms: Mapping[str, float],
+    check: StoredMeasurement | TrialCost | None,
 ) -> Row:
-    """Return one trial's figures, in the form of the result's ``best``."""
-    check = verified.get(cost.digest)
+    """Return one trial's figures, in the form of the result's ``best``.
+
+    Args:
+        trial: Optuna's trial number.
+        policy: As JSON types.
+        quality: What was told of its score.
+        cost: What was told of its latency.
+        told_ms: Its latency by statistic.
+        check: Its verification, or None.
+    """
     ratio = float(cost.ratio or 1.0)
     return {
         "trial": trial,
         "policy": dict(policy),
-        "latency_ms": latency(cost, anchor),
+        "latency_ms": dict(told_ms),
         "ratio": ratio,
         "ratio_ci95": [cost.ratio_lo, cost.ratio_hi],
         "speedup": 1.0 / ratio,
@@ -92,10 +104,16 @@ def row(
 
 def latency(cost: StoredMeasurement, anchor: Mapping[str, float]) -> dict[str, float]:
     """Return p50, p95 and mean in ms: each paired ratio times the study's dense latency."""
-    policy, dense = cost.stats["policy"], cost.stats["dense"]
+    return _shares(cost.stats, anchor, cost.statistic, cost.latency_ms)
+
+
+def _shares(
+    stats: Mapping[str, Any], anchor: Mapping[str, float], statistic: str, told_ms: float | None
+) -> dict[str, float]:
+    policy, dense = stats["policy"], stats["dense"]
     figures = {name: float(policy[name]) / float(dense[name]) * anchor[name] for name in STATISTICS}
     # To the bit what Optuna was told, not a product that rounds differently.
-    return figures if cost.latency_ms is None else {**figures, cost.statistic: cost.latency_ms}
+    return figures if told_ms is None else {**figures, statistic: told_ms}
 
 
 def with_verified(told: Row, check: StoredMeasurement, anchor: Mapping[str, float]) -> Row:

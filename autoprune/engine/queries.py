@@ -74,12 +74,10 @@ def front(db: str | None, study: str, budget: str | Budget | None = None) -> dic
             raise store.unmeasured(record.name)
         limit = wanted.limit_ratio(anchor[wanted.statistic])
         limit_ms = wanted.limit_ms(anchor[wanted.statistic])
-        inside = figures.rows_of(store, record.name, store.front(record.name, limit_ms, wanted.statistic))
+        inside = _front_rows(store, record.name, anchor, limit_ms, wanted.statistic)
         best = figures.best_row(inside, limit, wanted.statistic)
         # Only where nothing meets the budget is it worth knowing what comes nearest.
-        outside = (
-            [] if inside else figures.rows_of(store, record.name, store.front(record.name, None, wanted.statistic))
-        )
+        outside = [] if inside else _front_rows(store, record.name, anchor, None, wanted.statistic)
         return {
             "study": record.name,
             "db": store.url_masked,
@@ -89,6 +87,12 @@ def front(db: str | None, study: str, budget: str | Budget | None = None) -> dic
             "nearest_infeasible": figures.nearest_infeasible([r for r in outside if r["trial"]], limit),
             "front": figures.front_rows(inside, limit, wanted.statistic),
         }
+
+
+def _front_rows(
+    store: Store, study: str, anchor: dict[str, float], limit_ms: float | None, statistic: str
+) -> list[figures.Row]:
+    return figures.rows_of(store, study, store.front(study, limit_ms, statistic), anchor)
 
 
 def export(

@@ -14,7 +14,8 @@ from autoprune.evaluate.evaluator import ExampleSource, Job, Outcome
 if TYPE_CHECKING:
     from autoprune.pruning.tables import TableSet
 
-_PROCESS_BYTES = 900 * 2**20  # torch, transformers and Ray in one worker, without the model
+PROCESS_BYTES = 900 * 2**20
+"""Memory of a worker: torch, transformers and Ray in one process, without the model."""
 
 
 class Pool(Protocol):
@@ -52,7 +53,7 @@ def fitting_workers(model_bytes: int) -> int:
         model_bytes: Size of the model's weights.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    by_memory = int(psutil.virtual_memory().available // (_PROCESS_BYTES + 2 * model_bytes))
+    by_memory = int(psutil.virtual_memory().available // (PROCESS_BYTES + 2 * model_bytes))
     return max(1, min(cores, by_memory))
 
 
@@ -61,19 +62,33 @@ def open_pool(
     tables: TableSet,
     workers: int | Literal["auto"],
     ray_address: str | None,
+    gpus: float = 0.0,
 ) -> Pool:
     """Start the pool that the options ask for.
 
-    ``auto`` takes Ray as soon as more than one worker fits the machine.
+    ``auto`` takes Ray as soon as more than one worker fits the machine; on a cluster it takes all the room
+    there is, and nodes that join later.
+
+    Args:
+        source: Model, tokenizer and examples.
+        tables: Tables that policies refer to.
+        workers: Number of workers (>= 1), or ``auto``.
+        ray_address: Address of a running cluster; None: this machine.
+        gpus: GPUs per worker (0.25: four workers share one); 0 scores on CPUs.
 
     Raises:
-        ConfigError: The number of workers is not positive.
+        ConfigError: The number of workers or of GPUs makes no sense.
         WorkerError: Ray cannot be reached or started.
     """
     if isinstance(workers, int) and workers < 1:
         raise ConfigError(f"--workers must be at least 1, not {workers}.")
+    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+        raise ConfigError(f"GPUs per worker must be 0, a share of one (0.25) or a whole number, not {gpus:g}.")
     model_bytes = sum(p.numel() * p.element_size() for p in source.model.parameters())
     count = fitting_workers(model_bytes) if workers == "auto" else workers
-    if count == 1 and ray_address is None:
-        return cast(Pool, POOLS.get("local")(source, tables))
-    return cast(Pool, POOLS.get("ray")(source, tables, count, ray_address))
+    if ray_address is None and gpus == 0:
+        if count == 1:
+            return cast(Pool, POOLS.get("local")(source, tables))
+        return cast(Pool, POOLS.get("ray")(source, tables, count))
+    everywhere = None if workers == "auto" else count
+    return cast(Pool, POOLS.get("ray")(source, tables, everywhere, ray_address, gpus))

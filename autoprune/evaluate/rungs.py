@@ -64,4 +64,4 @@ def _is_worse(kl: Floats, rival: Floats) -> bool:
     if common < 2:
         return False
     difference = kl[:common] - rival[:common]
-    return float(np.mean(difference)) - _Z95 * float(np.std(difference, ddof=1)) / np.sqrt(common) > 0
+    return bool(np.mean(difference) - _Z95 * np.std(difference, ddof=1) / np.sqrt(common) > 0)

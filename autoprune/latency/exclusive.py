@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from autoprune.errors import MeasurementError
+from autoprune.errors import MeasurementError, WaitStoppedError
 
 _PATIENCE_S = 1.0
+_SLICE_S = 0.25  # how soon a wish to stop is heard
 _FOLDER = "autoprune-timing"
 
 
@@ -25,6 +26,7 @@ def timing_lock(
     timeout_s: float = 1800.0,
     progress: Callable[[str], None] | None = None,
     folder: Path | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Iterator[float]:
     """Hold the machine's timing lock; yields the seconds that were waited for it.
 
@@ -36,14 +38,16 @@ def timing_lock(
         timeout_s: How long to wait for others.
         progress: Is told once in words when others are timing.
         folder: Where the lock file lies; None takes one for the whole machine.
+        stop: Asked some times a second while others are timing: whether to wait no longer.
 
     Raises:
+        WaitStoppedError: ``stop`` said so; the lock is not held.
         MeasurementError: Others held the lock for longer than ``timeout_s``, or the file cannot be opened.
     """
     lock = _open(lock_path(folder))
     began = time.monotonic()
     try:
-        _acquire(lock, timeout_s, progress)
+        _acquire(lock, timeout_s, progress, stop or _never)
     except Timeout:
         raise MeasurementError(
             f"Other autoprune processes were timing on this machine for {timeout_s:.0f} seconds.",
@@ -59,16 +63,40 @@ def timing_lock(
         lock.release()
 
 
-def _acquire(lock: FileLock, timeout_s: float, progress: Callable[[str], None] | None) -> None:
+def _acquire(
+    lock: FileLock, timeout_s: float, progress: Callable[[str], None] | None, stop: Callable[[], bool]
+) -> None:
     patience = min(_PATIENCE_S, timeout_s)
     try:
-        lock.acquire(timeout=patience, poll_interval=0.02)
+        _wait(lock, patience, stop)
     except Timeout:
         if timeout_s <= patience:
             raise
         if progress:
             progress("Waiting: another autoprune process is timing on this machine.")
-        lock.acquire(timeout=timeout_s - patience, poll_interval=0.05)
+        _wait(lock, timeout_s - patience, stop)
+
+
+def _wait(lock: FileLock, timeout_s: float, stop: Callable[[], bool]) -> None:
+    """Take the lock within ``timeout_s``, in slices: between them ``stop`` is asked."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        try:
+            lock.acquire(timeout=min(_SLICE_S, left), poll_interval=0.02)
+            return
+        except Timeout:
+            if stop():
+                raise WaitStoppedError(
+                    "Stopped while another autoprune process was timing on this machine.",
+                    "What was saved is kept; the same command goes on.",
+                ) from None
+            if left <= _SLICE_S:
+                raise
+
+
+def _never() -> bool:
+    return False
 
 
 def lock_path(folder: Path | None = None) -> Path:

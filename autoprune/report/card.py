@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from autoprune.report.gather import ReportData, gather
-from autoprune.report.words import interval, ms, number, percent, pick, policy_line, times, verdict
+from autoprune.report.words import interval, ms, number, percent, pick, policy_line, score, times, verdict
 
 if TYPE_CHECKING:
     from autoprune.store.repository import Store
@@ -21,8 +21,9 @@ def markdown_card(store: Store, study: str) -> str:
 
     Raises:
         StudyNotFoundError: There is none of that name.
+        StoreError: The study has no figures yet.
     """
-    return render_card(gather(store, study))
+    return render_card(gather(store, store.find_measured_study(study).name))
 
 
 def render_card(data: ReportData) -> str:
@@ -42,7 +43,7 @@ def _figures(data: ReportData) -> list[str]:
         ("latency p95", ms(dense.get("p95")), ms(pick(best, "latency_ms", "p95"))),
         (f"ratio of {data.statistic}, 95 %", "1", ratio),
         ("speed-up", "1", times(best.get("speedup"))),
-        (metric, number(data.dense_score), number(best.get("score"))),
+        (metric, score(data.dense_score), score(best.get("score"))),
         ("drop, 95 %", "", f"{number(best.get('drop'))} {interval(best.get('drop_ci95'))}"),
         ("agreement with dense", "", percent(best.get("agreement"))),
         ("KL to dense, nats", "", number(best.get("kl"))),
@@ -59,7 +60,7 @@ def _without(data: ReportData) -> list[str]:
     return [
         "", "| | dense |", "|---|---|",
         f"| latency {data.statistic} | {ms(data.dense_ms)} |",
-        f"| score | {number(data.dense_score)} |",
+        f"| score | {score(data.dense_score)} |",
         f"| floor | {ms(data.floor_ms)} |",
     ]  # fmt: skip
 

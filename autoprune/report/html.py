@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -32,20 +33,24 @@ def write_report(
 
     Raises:
         StudyNotFoundError: There is none of that name.
-        InputError: The file cannot be written.
+        StoreError: The study has no figures yet.
+        InputError: The file cannot be written, or its folder is not there.
     """
-    name = store.find_study(study).name
+    target = Path(path)
+    if not target.parent.is_dir():  # before the model is loaded; a mistyped path must not leave folders behind
+        raise InputError(f"There is no folder {target.parent}.", "Make it, or give another file with -o.")
+    name = store.find_measured_study(study).name
     reason = ""
     if examples is None:
         examples, reason = examples_or_reason(store, name)
     text = render(gather(store, name, examples, reason))
-    target = Path(path)
     part = target.with_name(f"{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text, encoding="utf-8")
         os.replace(part, target)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise InputError(
             f"The report {target} cannot be written: {error.strerror}.", "Give another file with -o."
         ) from None
@@ -59,7 +64,7 @@ def render(data: ReportData) -> str:
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
-        "ms": words.ms, "number": words.number, "percent": words.percent, "times": words.times,
+        "ms": words.ms, "number": words.number, "score": words.score, "percent": words.percent, "times": words.times,
         "interval": words.interval, "policy": words.policy_line,
     }  # fmt: skip
     template = environment.from_string(resource("dashboards", "report.html").read_text(encoding="utf-8"))

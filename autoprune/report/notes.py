@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from autoprune.report.gather import ReportData
-from autoprune.report.words import interval, ms, number, percent, pick, policy_line, times, verdict
+from autoprune.report.words import interval, ms, number, percent, pick, policy_line, score, times, verdict
 from autoprune.store.rows import Json
 
 
@@ -17,7 +17,7 @@ def study_note(data: ReportData) -> str:
         f"| | latency {data.statistic} | score |",
         "|---|---|---|",
         f"| budget `{data.study.budget.get('text', '')}` | {ms(data.limit_ms)} | |",
-        f"| dense (trial 0) | {ms(data.dense_ms)} | {number(data.dense_score)} |",
+        f"| dense (trial 0) | {ms(data.dense_ms)} | {score(data.dense_score)} |",
     ]
     if data.floor_ms is not None:
         lines.append(f"| floor | {ms(data.floor_ms)} | |")
@@ -34,7 +34,7 @@ def _best(data: ReportData) -> list[str]:
     best = data.best or {}
     return [
         f"| **best (trial {best.get('trial')})** | **{ms(pick(best, 'latency_ms', data.statistic))}** "
-        f"| **{number(best.get('score'))}** |",
+        f"| **{score(best.get('score'))}** |",
         "",
         f"- speed-up {times(best.get('speedup'))}: {percent(best.get('ratio'))} of dense, "
         f"95 % {interval(best.get('ratio_ci95'), 3)}",

@@ -9,6 +9,7 @@ from autoprune.errors import PolicyError
 from autoprune.policy import PruningPolicy
 
 DASH = "–"
+NOT_SCORED = "not scored"  # a search that ends with the probe scores nothing, not even dense
 VERDICTS = {
     "met": "The budget is met.",
     "already_met": "The model meets the budget without pruning.",
@@ -30,6 +31,11 @@ def ms(value: float | None) -> str:
 def number(value: float | None, digits: int = 4) -> str:
     """Return a number with fixed digits after the point."""
     return DASH if value is None else f"{value:.{digits}f}"
+
+
+def score(value: float | None) -> str:
+    """Return a score, or that there is none."""
+    return NOT_SCORED if value is None else number(value)
 
 
 def percent(value: float | None, digits: int = 1) -> str:

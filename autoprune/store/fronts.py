@@ -12,11 +12,9 @@ from sqlalchemy.orm import Session
 from autoprune.front.pareto import non_dominated
 from autoprune.store import tables
 from autoprune.store.rows import FrontRow, Json, StoredFront, TrialPoint
-from autoprune.store.session import Database, begins_with
+from autoprune.store.session import CHUNK, Database, begins_with
 from autoprune.store.studies import study_filters
 from autoprune.store.tables import Evaluation, Measurement, Point, Policy, Study
-
-_CHUNK = 500  # keys per query: databases limit the number of parameters
 
 
 class Fronts(Database):
@@ -96,23 +94,27 @@ class Fronts(Database):
             statistic: ``p50`` or ``p95``; None: the one the study's budget names.
         """
         with self.reading() as session:
-            row = self.study_row(session, study)
-            wanted = statistic or str(row.budget.get("statistic", "p50"))
+            study_id = self.study_id(session, study)
+            wanted = statistic or self._own_statistic(session, study_id)
             # Two steps: the index alone says who is on the front, and only those are read in full.
             statement = select(Point.trial, Point.latency_ms, Point.score).where(
-                Point.study_id == row.id, Point.statistic == wanted, Point.candidate
+                Point.study_id == study_id, Point.statistic == wanted, Point.candidate
             )
             if limit_ms is not None:
                 statement = statement.where(Point.latency_hi_ms <= limit_ms)
             found = session.execute(statement).all()
             chosen = non_dominated([point.latency_ms for point in found], [point.score for point in found])
-            members = _read_points(session, row.id, [found[index].trial for index in chosen])
+            members = _read_points(session, study_id, [found[index].trial for index in chosen])
         return sorted(members, key=lambda point: (point.latency_ms, point.trial))
+
+    def _own_statistic(self, session: Session, study_id: int) -> str:
+        budget: Json = session.scalar(select(Study.budget).where(Study.id == study_id)) or {}
+        return str(budget.get("statistic", "p50"))
 
     def points(self, study: str) -> list[TrialPoint]:
         """Return every trial of a study that has both values, in trial order."""
         with self.reading() as session:
-            statement = point_query().where(Point.study_id == self.study_row(session, study).id)
+            statement = point_query().where(Point.study_id == self.study_id(session, study))
             return [TrialPoint(*found) for found in session.execute(statement.order_by(Point.trial))]
 
     def best(
@@ -230,7 +232,7 @@ def point_query() -> Select[*tuple[Any, ...]]:
 def _read_points(session: Session, study_id: int, trials: Sequence[int]) -> list[TrialPoint]:
     """Return these trials' points, in no order."""
     out = []
-    for begin in range(0, len(trials), _CHUNK):
-        wanted = (Point.study_id == study_id, Point.trial.in_(trials[begin : begin + _CHUNK]))
+    for begin in range(0, len(trials), CHUNK):
+        wanted = (Point.study_id == study_id, Point.trial.in_(trials[begin : begin + CHUNK]))
         out += [TrialPoint(*found) for found in session.execute(point_query().where(*wanted))]
     return out

@@ -13,8 +13,15 @@ from sqlalchemy.orm import Session
 from autoprune.errors import StoreError
 from autoprune.policy import PruningPolicy
 from autoprune.store import points, tables
-from autoprune.store.rows import EvaluationRow, Json, MeasurementRow, StoredEvaluation, StoredMeasurement
-from autoprune.store.session import Database, begins_with
+from autoprune.store.rows import (
+    EvaluationRow,
+    Json,
+    MeasurementRow,
+    StoredEvaluation,
+    StoredMeasurement,
+    TrialCost,
+)
+from autoprune.store.session import CHUNK, Database, begins_with
 
 
 class Numbers(Database):
@@ -134,6 +141,24 @@ class Numbers(Database):
             if kind is None or row.kind == kind
         ]
 
+    def trial_costs(self, study: str, trials: Sequence[int]) -> dict[int, list[TrialCost]]:
+        """Return what a few trials cost, each oldest first, however many the study has.
+
+        Args:
+            study: Name of the study.
+            trials: Optuna's trial numbers; those that were not measured are left out.
+        """
+        table, found = tables.Measurement, dict[int, dict[int, TrialCost]]()
+        columns = select(table.trial, table.id, table.kind, table.stats, table.flops_ratio, table.end_to_end_ms)
+        with self.reading() as session:
+            here = table.study_id == self.study_id(session, study)
+            for begin in range(0, len(trials), CHUNK):
+                wanted = columns.where(here, table.trial.in_(trials[begin : begin + CHUNK]))
+                for trial, number, *values in session.execute(wanted):
+                    found.setdefault(trial, {})[number] = TrialCost(*values)
+        # Put in order here: the database would carry all their statistics through a sort.
+        return {trial: [costs[number] for number in sorted(costs)] for trial, costs in found.items()}
+
     def _read(
         self, table: Any, blobs: Any, study: str | None, digest: str | None, samples: bool
     ) -> Sequence[tuple[Any, str, bytes | None]]:
@@ -147,7 +172,7 @@ class Numbers(Database):
             statement = statement.where(begins_with(table.policy_digest, digest))
         with self.reading() as session:
             if study is not None:
-                statement = statement.where(table.study_id == self.study_row(session, study).id)
+                statement = statement.where(table.study_id == self.study_id(session, study))
             return [(row[0], row[1], row[2] if samples else None) for row in session.execute(statement)]
 
 

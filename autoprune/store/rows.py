@@ -10,6 +10,7 @@ from typing import Any, Literal
 Kind = Literal["probe", "search", "verify", "bench"]
 FrontKind = Literal["front", "verified"]
 Json = dict[str, Any]
+DIGESTS = ("model", "task", "workload", "hardware")  # what a study's summary names by digest
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,23 @@ class TrialPoint:
     def to_dict(self) -> Json:
         """Return the point as JSON types."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class TrialCost:
+    """What a front's row shows of one measurement beside the trial's point.
+
+    Attributes:
+        kind: Why it was measured.
+        stats: See ``MeasurementRow``.
+        flops_ratio: FLOPs over dense.
+        end_to_end_ms: With tokenisation.
+    """
+
+    kind: str
+    stats: Json
+    flops_ratio: float | None = None
+    end_to_end_ms: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,13 @@ from sqlalchemy import ColumnElement, Engine, and_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from autoprune.errors import StoreError, StudyNotFoundError
+from autoprune.errors import AmbiguousStudyError, StoreError, StudyNotFoundError
 from autoprune.store import tables
 from autoprune.store.engine import WRITE, clean
 from autoprune.store.urls import Address
+
+CHUNK = 500  # keys per query: databases limit the number of parameters
+_NAMED = 5  # studies that an ambiguous beginning lists
 
 
 class Database:
@@ -85,6 +88,15 @@ class Database:
             raise self.no_such_study(name, names)
         return row
 
+    def study_id(self, session: Session, name: str) -> int:
+        """Return the id of a study without reading its row: that holds the probe and the printed result.
+
+        Raises:
+            StudyNotFoundError: There is none of that name; the hint names the nearest.
+        """
+        found = session.scalar(select(tables.Study.id).where(tables.Study.name == name))
+        return self.study_row(session, name).id if found is None else found
+
     def no_such_study(self, name: str, names: list[str]) -> StudyNotFoundError:
         """Return the error for an unknown study, with the nearest names."""
         near = difflib.get_close_matches(name, names, n=1) or [known for known in names if known.startswith(name)][:1]
@@ -92,6 +104,23 @@ class Database:
         return StudyNotFoundError(
             f"There is no study {name!r} in {self.url_masked}.",
             f"{guess}`autoprune studies` lists {len(names)} of them.",
+        )
+
+    def ambiguous(self, name: str, fitting: list[str]) -> AmbiguousStudyError:
+        """Return the error for a beginning that fits several studies, with their names."""
+        shown, more = fitting[:_NAMED], len(fitting) - _NAMED
+        others = f" and {more} more" if more > 0 else ""
+        return AmbiguousStudyError(
+            f"The name {name!r} is ambiguous: {len(fitting)} studies in {self.url_masked} begin so: "
+            f"{', '.join(shown)}{others}.",
+            "Write more of the name.",
+        )
+
+    def unmeasured(self, name: str) -> StoreError:
+        """Return the error for a study that holds no figures: a driver was killed right after it made the study."""
+        return StoreError(
+            f"The study {name!r} in {self.url_masked} holds no figures: its search was stopped right after it began.",
+            "Repeat the search command; it goes on.",
         )
 
     def insert_missing(self, session: Session, table: type[tables.Base], values: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from autoprune.errors import StoreError
 from autoprune.store import tables
-from autoprune.store.rows import Json, StudyRecord, StudySummary
+from autoprune.store.rows import DIGESTS, Json, StudyRecord, StudySummary
 from autoprune.store.session import Database, described, digest_of
 
 
@@ -98,14 +98,35 @@ class Studies(Database):
         """Return a study by its name or by the only name that starts so.
 
         Raises:
-            StudyNotFoundError: None or several fit; the hint names the nearest.
+            StudyNotFoundError: None fits; the hint names the nearest.
+            AmbiguousStudyError: Several fit; the message names them.
         """
         with self.reading() as session:
             names = list(session.scalars(select(tables.Study.name).order_by(tables.Study.name)))
-        fitting = [name] if name in names else [known for known in names if known.startswith(name)]
-        record = self.get_study(fitting[0]) if len(fitting) == 1 and name else None
+        fitting = [name] if name in names else [known for known in names if name and known.startswith(name)]
+        if len(fitting) > 1:
+            raise self.ambiguous(name, fitting)
+        record = self.get_study(fitting[0]) if fitting else None
         if record is None:
             raise self.no_such_study(name, names)
+        return record
+
+    def find_measured_study(self, name: str) -> StudyRecord:
+        """Return a study as ``find_study`` does, if dense was measured in it: without that it has no figures.
+
+        Raises:
+            StudyNotFoundError: None or several fit.
+            StoreError: A driver was killed right after it made the study.
+        """
+        record = self.find_study(name)
+        measured = (
+            select(tables.Measurement.id)
+            .join(tables.Study)
+            .where(tables.Study.name == record.name, tables.Measurement.trial == 0, tables.Measurement.kind == "probe")
+        )
+        with self.reading() as session:
+            if session.scalar(measured.limit(1)) is None:
+                raise self.unmeasured(record.name)
         return record
 
     def find_by_search_key(self, search_key: str) -> list[StudyRecord]:
@@ -195,8 +216,5 @@ def _summary(study: tables.Study, model: str, task: str, workload: str, hardware
         budget=str(study.budget.get("text", "")), n_points=n or 0,
         best_latency_ms=latency.get(statistic) if isinstance(latency, dict) else latency, best_score=best.get("score"),
         created_at=study.created_at, updated_at=study.updated_at,
-        digests={
-            "model": study.model_digest, "task": study.task_digest,
-            "workload": study.workload_digest, "hardware": study.hardware_digest,
-        },
+        digests={name: getattr(study, f"{name}_digest") for name in DIGESTS},
     )  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.errors import ModelError
+from autoprune.tasks import hub
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -47,10 +48,13 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConf
     from autoprune.pruning.families import family_of
 
     _check_path(name)
+    local = hub.offline(name)
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(_place(name), trust_remote_code=trust_remote_code)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            _place(name), trust_remote_code=trust_remote_code, local_files_only=local
+        )
     except (OSError, ValueError, KeyError) as error:
-        raise _unloadable(name, error) from None
+        raise _unloadable(name, error, local) from None
     _check_kind(name, config)
     family_of(config)  # an architecture that cannot be pruned is said before its weights and labels are read
     return config
@@ -76,7 +80,8 @@ def load_classifier(
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    place, options = _place(name), {"trust_remote_code": trust_remote_code}
+    place, local = _place(name), hub.offline(name)
+    options = {"trust_remote_code": trust_remote_code, "local_files_only": local}
     try:
         with quiet_loading():
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -84,7 +89,7 @@ def load_classifier(
             )
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise _unloadable(name, error) from None
+        raise _unloadable(name, error, local) from None
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
@@ -148,7 +153,13 @@ def _check_kind(name: str, config: PreTrainedConfig) -> None:
         )
 
 
-def _unloadable(name: str, error: Exception) -> ModelError:
+def _unloadable(name: str, error: Exception, local: bool) -> ModelError:
+    if local and hub.not_cached(error):
+        return ModelError(
+            f"The model {name!r} cannot be loaded: it is no folder, is not (whole) in the hub's cache, and "
+            f"{hub.why_offline()}.",
+            "Check the spelling and the network, or give the folder of a saved model.",
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[0].rstrip(".")[:300] if lines else type(error).__name__
     if Path(name).expanduser().is_dir():

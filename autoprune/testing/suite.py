@@ -17,7 +17,6 @@ from autoprune.pruning import TableSet, Trace, attach, family_of
 from autoprune.pruning.methods import takes_table
 from autoprune.testing.tiny import VOCABULARY, Inputs, Tiny, build, inputs, one_row
 
-LENGTHS = (20, 13, 7)
 TOLERANCE = 1e-5
 
 
@@ -27,19 +26,27 @@ def expect(condition: bool, message: str) -> None:
         raise AssertionError(message)
 
 
-def tables() -> tuple[TableSet, str]:
-    """Return a table set that serves every static scorer, and its key."""
+def tables(rows: int = VOCABULARY) -> tuple[TableSet, str]:
+    """Return a table set with so many token ids that serves every static scorer, and its key."""
     generator = torch.Generator().manual_seed(5)
-    values = torch.rand(VOCABULARY, generator=generator)
+    values = torch.rand(rows, generator=generator)
     table = {"importance": values, "count": (values * 50).round(), "stopword": (values > 0.6).float()}
     found = TableSet()
     return found, found.add(table)
 
 
-def stage(scorer: str, reducer: str = "drop", layer: int = 1, keep: float = 0.5, **more: Any) -> Stage:
-    """Return a stage, its table filled in if the scorer takes one."""
-    params = {**({"table": tables()[1]} if takes_table(scorer) else {}), **more.pop("params", {})}
+def stage(
+    scorer: str, reducer: str = "drop", layer: int = 1, keep: float = 0.5, rows: int = VOCABULARY, **more: Any
+) -> Stage:
+    """Return a stage, its table of ``rows`` token ids filled in if the scorer takes one."""
+    params = {**({"table": tables(rows)[1]} if takes_table(scorer) else {}), **more.pop("params", {})}
     return Stage(layer=layer, scorer=scorer, keep=keep, reduce=reducer, params=params, **more)
+
+
+def policy_of(recipe: Tiny, scorer: str, reducer: str, *cuts: tuple[int, float]) -> PruningPolicy:
+    """Return a policy with a stage for each (layer, keep)."""
+    stages = (stage(scorer, reducer, layer, keep, recipe.vocabulary) for layer, keep in cuts)
+    return PruningPolicy(stages=tuple(stages))
 
 
 def main_output(output: Any) -> Tensor:
@@ -65,7 +72,7 @@ def forward(model: PreTrainedModel, recipe: Tiny, batch: Inputs) -> Tensor:
 
 def pruned(model: PreTrainedModel, recipe: Tiny, policy: PruningPolicy, batch: Inputs) -> tuple[Tensor, Trace]:
     """Return the main output under a policy, and the trace."""
-    with attach(model, policy, tables=tables()[0]) as handle, handle.record() as trace:
+    with attach(model, policy, tables=tables(recipe.vocabulary)[0]) as handle, handle.record() as trace:
         return forward(model, recipe, batch), trace
 
 
@@ -78,9 +85,9 @@ def real_part(recipe: Tiny, out: Tensor, row: int, width: int) -> Tensor:
 
 def check_dense(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None:
     """All keeps 1.0 with the whole last layer equals dense to the bit."""
-    model, batch = build(recipe, head=head), inputs(recipe, LENGTHS)
+    model, batch = build(recipe, head=head), inputs(recipe, recipe.lengths)
     want = forward(model, recipe, batch)
-    policy = PruningPolicy(stages=(stage(scorer, reducer, 1, 1.0), stage(scorer, reducer, 3, 1.0)))
+    policy = policy_of(recipe, scorer, reducer, (1, 1.0), (3, 1.0))
     got, trace = pruned(model, recipe, policy, batch)
     expect(bool(torch.equal(want, got)), "All keeps 1.0 changed the output.")
     expect(not trace.stages, "All keeps 1.0 removed tokens.")
@@ -88,8 +95,8 @@ def check_dense(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None:
 
 def check_counts(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None:
     """After each stage as many tokens are left as the policy says, the hidden states are that short, specials stay."""
-    model, batch = build(recipe, head=head), inputs(recipe, LENGTHS)
-    policy = PruningPolicy(stages=(stage(scorer, reducer, 1, 0.6), stage(scorer, reducer, 3, 0.3)))
+    model, batch = build(recipe, head=head), inputs(recipe, recipe.lengths)
+    policy = policy_of(recipe, scorer, reducer, (1, 0.6), (3, 0.3))
     _, trace = pruned(model, recipe, policy, batch)
     expect(len(trace.stages) == 2, "A stage did not act.")
     for row, before in enumerate(trace.stages[0].before):
@@ -101,8 +108,8 @@ def check_counts(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None
             expect(set(guarded) <= set(step.kept[row]), f"Row {row} lost a protected token.")
             expect(step.kept[row] == sorted(set(step.kept[row])), "Kept positions are not in order.")
     widths = [max(step.tokens) for step in trace.stages]
-    n = trace.layer_lengths[0]
-    expect(trace.layer_lengths == [n, widths[0], widths[0], widths[1]], f"Layers saw {trace.layer_lengths} rows.")
+    want_widths = [trace.layer_lengths[0], widths[0], widths[0], *[widths[1]] * (recipe.n_layers - 3)]
+    expect(trace.layer_lengths == want_widths, f"Layers saw {trace.layer_lengths} rows.")
 
 
 def protected_positions(model: PreTrainedModel, recipe: Tiny, batch: Inputs, row: int, before: list[int]) -> list[int]:
@@ -110,7 +117,7 @@ def protected_positions(model: PreTrainedModel, recipe: Tiny, batch: Inputs, row
     family = family_of(model)
     guarded = set(before[: max(Protect().prefix, family.prefix)])
     if "input_ids" in batch:
-        special = {0, 1, 2} | ({VOCABULARY - 1} if family.name == "CLIP text" else set())
+        special = recipe.specials | ({VOCABULARY - 1} if family.name == "CLIP text" else set())
         guarded |= {place for place in before if int(batch["input_ids"][row, place]) in special}
     if recipe.kind == "prompt":
         guarded.add(before[-1])
@@ -119,10 +126,10 @@ def protected_positions(model: PreTrainedModel, recipe: Tiny, batch: Inputs, row
 
 def check_rows(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None:
     """A padded batch equals the same rows one by one."""
-    model, batch = build(recipe, head=head), inputs(recipe, LENGTHS)
-    policy = PruningPolicy(stages=(stage(scorer, reducer, 1, 0.6), stage(scorer, reducer, 3, 0.3)))
+    model, batch = build(recipe, head=head), inputs(recipe, recipe.lengths)
+    policy = policy_of(recipe, scorer, reducer, (1, 0.6), (3, 0.3))
     together, _ = pruned(model, recipe, policy, batch)
-    for row in range(len(LENGTHS)):
+    for row in range(len(recipe.lengths)):
         alone, _ = pruned(model, recipe, policy, one_row(recipe, batch, row))
         part = real_part(recipe, together, row, alone.shape[1])
         gap = float((part - alone[0]).abs().max())
@@ -131,9 +138,9 @@ def check_rows(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None:
 
 def check_gradients(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None:
     """Gradients are there and finite."""
-    model, batch = build(recipe, head=head), inputs(recipe, LENGTHS)
-    policy = PruningPolicy(stages=(stage(scorer, reducer, 2, 0.5),))
-    with attach(model, policy, tables=tables()[0]):
+    model, batch = build(recipe, head=head), inputs(recipe, recipe.lengths)
+    policy = policy_of(recipe, scorer, reducer, (2, 0.5))
+    with attach(model, policy, tables=tables(recipe.vocabulary)[0]):
         loss = main_output(model(**arguments(model, recipe, batch))).square().mean()
         found = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
     grads = [g for g in found if g is not None]
@@ -143,11 +150,11 @@ def check_gradients(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> N
 
 def check_detach(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None:
     """Detaching restores outputs, class, hooks, configuration and state dict."""
-    model, batch = build(recipe, head=head), inputs(recipe, LENGTHS)
+    model, batch = build(recipe, head=head), inputs(recipe, recipe.lengths)
     want, kind, keys = forward(model, recipe, batch), type(model), list(model.state_dict())
     marks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
     name = model.config._attn_implementation
-    handle = attach(model, PruningPolicy(stages=(stage(scorer, reducer, 1, 0.5),)), tables=tables()[0])
+    handle = attach(model, policy_of(recipe, scorer, reducer, (1, 0.5)), tables=tables(recipe.vocabulary)[0])
     forward(model, recipe, batch)
     handle.detach()
     expect(type(model) is kind and list(model.state_dict()) == keys, "Class or state dict changed.")
@@ -158,11 +165,11 @@ def check_detach(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None
 
 def check_saved(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None:
     """A policy and its tables that were written and read again do the same."""
-    model, batch = build(recipe, head=head), inputs(recipe, LENGTHS)
-    policy = PruningPolicy(stages=(stage(scorer, reducer, 1, 0.5),))
+    model, batch = build(recipe, head=head), inputs(recipe, recipe.lengths)
+    policy = policy_of(recipe, scorer, reducer, (1, 0.5))
     again = PruningPolicy.from_dict(policy.to_dict())
     want, _ = pruned(model, recipe, policy, batch)
-    with attach(model, again, tables=TableSet.from_bytes(tables()[0].to_bytes())):
+    with attach(model, again, tables=TableSet.from_bytes(tables(recipe.vocabulary)[0].to_bytes())):
         expect(bool(torch.equal(want, forward(model, recipe, batch))), "The reloaded policy does something else.")
 
 
@@ -180,7 +187,7 @@ def run_cell(recipe: Tiny, scorer: str, reducer: str, *, head: bool = False) -> 
     """Run every check on one cell.
 
     Args:
-        recipe: Tiny model of the family.
+        recipe: Tiny or real model of the family.
         scorer: Name of the scorer.
         reducer: Name of the reducer.
         head: Whether the model has its head.

@@ -37,7 +37,7 @@ _SOUND = {
 
 @dataclass(frozen=True)
 class Tiny:
-    """How to build a tiny model.
+    """How to build a tiny model, or where to take a real one from (``testing.real``).
 
     Attributes:
         family: Name of the family.
@@ -45,6 +45,12 @@ class Tiny:
         head: Class with the head that is tested besides, or None.
         config: Makes the configuration.
         kind: What its inputs are: ``text``, ``image``, ``sound``, ``mel``, ``prompt``.
+        vocabulary: Rows of the token embedding.
+        specials: Ids of special tokens.
+        n_layers: Layers that are pruned, at least 4.
+        lengths: Tokens per row of the suite's batch, special ones included.
+        ready: Returns a model of its own for each call, with its head or without; None builds a random one.
+        batch: Returns a padded batch of rows of these lengths; None makes random ones.
     """
 
     family: str
@@ -52,6 +58,12 @@ class Tiny:
     head: str | None
     config: Callable[[], Any]
     kind: str
+    vocabulary: int = VOCABULARY
+    specials: frozenset[int] = frozenset({0, 1, 2})
+    n_layers: int = N_LAYERS
+    lengths: tuple[int, ...] = (20, 13, 7)
+    ready: Callable[[bool], PreTrainedModel] | None = None
+    batch: Callable[[Sequence[int]], Inputs] | None = None
 
 
 def _config(name: str, **values: Any) -> Callable[[], Any]:
@@ -169,7 +181,7 @@ def tiny(family: str) -> Tiny:
 
 
 def build(recipe: Tiny, *, head: bool = False, seed: int = 0, attention: str | None = None) -> PreTrainedModel:
-    """Return a tiny model in evaluation mode.
+    """Return the recipe's model in evaluation mode; a tiny one unless it is a real one's.
 
     Weights of layer norms are randomised too: fresh ones would make all hidden norms equal.
 
@@ -179,6 +191,8 @@ def build(recipe: Tiny, *, head: bool = False, seed: int = 0, attention: str | N
         seed: Seed of the weights.
         attention: ``sdpa`` or ``eager``; left out, the family's default.
     """
+    if recipe.ready is not None:
+        return recipe.ready(head)
     name = recipe.head if head and recipe.head else recipe.base
     config = recipe.config()
     if attention is not None:
@@ -201,6 +215,8 @@ def inputs(recipe: Tiny, lengths: Sequence[int] = (20, 13, 7), seed: int = 0) ->
         lengths: Real tokens per row, special ones included (a sound's samples are 10 times as many).
         seed: Seed of the content.
     """
+    if recipe.batch is not None:
+        return recipe.batch(lengths)
     generator = torch.Generator().manual_seed(seed)
     rows = len(lengths)
     if recipe.kind == "image":

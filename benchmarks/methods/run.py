@@ -1,9 +1,12 @@
 """Score drop and measured speed-up of every method at keeps .7 .5 .35 .25 on the quickstart task.
 
     python benchmarks/methods/run.py                  # the committed table (about half an hour on a quiet core)
-    python benchmarks/methods/run.py --examples 64 --rounds 8 --only random lexicon
+    python benchmarks/methods/run.py --step quality   # scores alone, on any machine; what is done is not done again
+    python benchmarks/methods/run.py --step timing    # times alone, and the table
+    python benchmarks/methods/run.py --examples 64 --rounds 8 --only random lexicon --work /tmp/try
 
-Static scorers act at the input, the others before layer 1; one stage each, nothing is trained. Drop is dense accuracy
+Static scorers act at the input, the others before layer 1 (and `random` in both places, as the control of each); one
+stage each, nothing is trained. Drop is dense accuracy
 minus pruned accuracy on the same held-out texts, with a paired bootstrap interval. Speed-up is dense / pruned time of
 paired, interleaved forwards at batch 1 and 256 tokens. The shortcut of the last layer is off, so that the figures are
 the method's own. Run it on a quiet machine.
@@ -12,6 +15,7 @@ the method's own. Run it on a quiet machine.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +59,7 @@ def methods(task: Any, found: TableSet, lexicon_texts: int) -> dict[str, dict[st
         for name in SCORERS.names()
         if name not in ("lexicon", "frequency", "stopwords", "surprisal", "truncate")
     }
+    plain["random inside"] = {"scorer": "random", "layer": 1}
     for side in ("head", "tail", "both"):
         plain[f"truncate {side}"] = {"scorer": "truncate", "params": {"side": side}}
     for way in ("gradient", "attention", "leave_one_out"):
@@ -107,43 +112,85 @@ def runner(model: Any) -> Callable[[Any], Any]:
     return run
 
 
+class Notebook:
+    """Figures by method and keep, written at once, so that a run goes on where it stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.cells: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+
+    def lacks(self, key: str, field: str) -> bool:
+        return field not in self.cells.get(key, {})
+
+    def add(self, key: str, figures: dict[str, Any]) -> None:
+        self.cells[key] = {**self.cells.get(key, {}), **figures}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self.cells, indent=1))
+        print(key, {k: round(v, 3) for k, v in figures.items() if isinstance(v, float)}, file=sys.stderr)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--examples", type=int, default=576)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--lexicon-texts", type=int, default=600)
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--step", choices=["quality", "timing", "both"], default="both")
+    parser.add_argument("--work", type=Path, default=Path(__file__).parents[2] / "build" / "methods")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     torch.set_num_threads(1)
     task, found = load_task(TaskSpec()), TableSet()
     n = min(options.examples, len(task.texts))
     labels = np.asarray(task.labels)[:n]
-    dense_model = task.model
-    dense = predictions(dense_model, task, n)
-    inputs = task.inputs((256,) * 8, 1)
-    rows = []
-    for label, fields in methods(task, found, options.lexicon_texts).items():
+    notebook = Notebook(options.work / f"cells-{n}-{options.lexicon_texts}.json")
+    dense_model, inputs = task.model, task.inputs((256,) * 8, 1)
+    dense = predictions(dense_model, task, n) if options.step != "timing" else None
+    plan = methods(task, found, options.lexicon_texts)
+    for label, fields in plan.items():
         if options.only and label not in options.only:
             continue
-        at = "input" if fields["scorer"] in STATIC and fields.get("reduce", "drop") == "drop" else 1
         for keep in KEEPS:
-            policy = PruningPolicy(stages=(Stage(layer=at, keep=keep, **fields),))
+            key, policy = f"{label}|{keep}", policy_of(fields, keep)
+            todo = [f for f, step in (("drop", "quality"), ("speedup", "timing")) if options.step in (step, "both")]
+            if not any(notebook.lacks(key, field) for field in todo):
+                continue
             model = twin(dense_model)
             with attach(model, policy, tokenizer=task.tokenizer, tables=found):
-                result = quality(dense, predictions(model, task, n), labels)
-                timing = paired_ratio(runner(model), runner(dense_model), inputs, options.rounds)
-            speed = {
-                "speedup": 1 / timing["ratio"],
-                "speedup_low": 1 / timing["high"],
-                "speedup_high": 1 / timing["low"],
-            }
-            rows.append({"method": label, "layer": at, "keep": keep, **result, **speed})
-            print(f"{label} {keep}: drop {result['drop']:.1f}, {speed['speedup']:.2f}x", file=sys.stderr)
-    accuracy = float((dense.argmax(1) == labels).mean() * 100)
+                if "drop" in todo and notebook.lacks(key, "drop"):
+                    notebook.add(key, quality(dense, predictions(model, task, n), labels))
+                if "speedup" in todo and notebook.lacks(key, "speedup"):
+                    timing = paired_ratio(runner(model), runner(dense_model), inputs, options.rounds)
+                    notebook.add(key, speed(timing))
+    if dense is not None:
+        notebook.add("dense", {"accuracy": float((dense.argmax(1) == labels).mean() * 100)})
+    rows = [
+        {
+            "method": label,
+            "layer": policy_of(fields, keep).stages[0].layer,
+            "keep": keep,
+            **notebook.cells[f"{label}|{keep}"],
+        }
+        for label, fields in plan.items()
+        for keep in KEEPS
+        if {"drop", "speedup"} <= set(notebook.cells.get(f"{label}|{keep}", {}))
+    ]
+    accuracy = notebook.cells.get("dense", {}).get("accuracy", float("nan"))
     payload = {"machine": machine(), "examples": n, "dense_accuracy": accuracy, "rows": rows}
-    text = table(rows, n, accuracy)
-    write(options.out, payload, text) if not options.only else print(text)
+    if len(rows) == len(plan) * len(KEEPS):
+        write(options.out, payload, table(rows, n, accuracy))
+    else:
+        print(f"{len(rows)} of {len(plan) * len(KEEPS)} cells are complete.")
+
+
+def policy_of(fields: dict[str, Any], keep: float) -> PruningPolicy:
+    """Return the one-stage policy of a method: static scorers at the input, the others before layer 1."""
+    early = fields["scorer"] in STATIC and fields.get("reduce", "drop") == "drop"
+    return PruningPolicy(stages=(Stage(keep=keep, **{"layer": "input" if early else 1, **fields}),))
+
+
+def speed(timing: dict[str, float]) -> dict[str, float]:
+    return {"speedup": 1 / timing["ratio"], "speedup_low": 1 / timing["high"], "speedup_high": 1 / timing["low"]}
 
 
 def table(rows: list[dict[str, Any]], n: int, accuracy: float) -> str:
@@ -166,13 +213,15 @@ def table(rows: list[dict[str, Any]], n: int, accuracy: float) -> str:
 
 
 def losers(rows: list[dict[str, Any]]) -> list[str]:
-    """Return a line for each method that loses to random by KL at the same keep."""
-    control = {r["keep"]: r["kl"] for r in rows if r["method"] == "random"}
+    """Return a line for each method that loses to random in the same place by KL, at the same keep."""
+    control = {(r["method"], r["keep"]): r["kl"] for r in rows if r["method"].startswith("random")}
     said = []
     for label in dict.fromkeys(r["method"] for r in rows):
-        worse = [r["keep"] for r in rows if r["method"] == label and r["kl"] > control.get(r["keep"], np.inf)]
+        mine = [r for r in rows if r["method"] == label]
+        rival = "random" if mine[0]["layer"] == "input" else "random inside"
+        worse = [r["keep"] for r in mine if r["kl"] > control.get((rival, r["keep"]), np.inf)]
         if worse and label.split()[0] not in CONTROLS:
-            said.append(f"- `{label}` loses to `random` (by KL) at keep {', '.join(map(str, worse))}.")
+            said.append(f"- `{label}` loses to `{rival}` (by KL) at keep {', '.join(map(str, worse))}.")
     return ["## Methods that lose to random", "", *said] if said else ["No method loses to `random`."]
 
 

@@ -4,13 +4,19 @@
 
 Two databases in one: a thousand studies of a thousand trials (the likely case), or with ``--one`` a single
 study of a million (the worst case). Every row is written as the store writes it, but in bulk; the flags of
-``ap_point.candidate`` are computed by brute force here and so check the store's own upkeep of them.
+``ap_point.candidate`` are computed by brute force here and so check the store's own upkeep of them. As in a
+search, no study has a policy twice, and trial 0 is dense with the probe's measurement.
+
+Besides the store's questions it times the whole of ``autoprune front`` but for the printing: open the database,
+read the front, read every figure of its rows; in processes that have just begun and, again, in one that goes on.
 """
 
 import argparse
 import json
 import platform
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,13 +26,25 @@ from typing import Any
 import numpy as np
 from sqlalchemy import event
 
+from autoprune.engine import queries
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.store import Store, upkeep
 from autoprune.testing.studies import study_record
 
 CHUNK = 50_000
-POLICIES = 1000
+DENSE_MS = 48.0
+PROCESSES = 5
 NOW = "2026-11-21 00:00:00.000000"
+FRESH = """
+import json, sys, time
+from autoprune.engine import queries
+took = []
+for _ in range(2):
+    begun = time.perf_counter()
+    queries.front(*json.loads(sys.argv[1]))
+    took.append((time.perf_counter() - begun) * 1000)
+print(json.dumps(took))
+"""
 
 
 def candidates(latency: np.ndarray, upper: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -46,15 +64,20 @@ def candidates(latency: np.ndarray, upper: np.ndarray, score: np.ndarray) -> np.
 
 def build(path: Path, studies: int, trials: int) -> None:
     """Write the database."""
-    with Store.open(path) as store:
-        digests = [store.add_policy(PruningPolicy(stages=(Stage("input", "lexicon", keep=(i + 1) / POLICIES),)))
-                   for i in range(POLICIES)]  # fmt: skip
-        with store.transaction():
-            for index in range(studies):
-                store.create_study(study_record(f"study-{index:04d}"))
+    with Store.open(path) as store, store.transaction():
+        for index in range(studies):
+            store.create_study(study_record(f"study-{index:04d}"))
     rng = np.random.default_rng(0)
     raw = sqlite3.connect(path)
     raw.execute("PRAGMA synchronous=OFF")
+    policies = [PruningPolicy() if i == 0 else policy(i / trials) for i in range(trials)]
+    digests = [one.digest() for one in policies]
+    with raw:
+        raw.executemany(
+            f"INSERT INTO ap_policy (digest, described, policy, created_at) VALUES (?, ?, ?, '{NOW}')",
+            ((digest, one.describe(), json.dumps(one.to_dict()))
+             for digest, one in zip(digests, policies, strict=True)),
+        )  # fmt: skip
     for index in range(studies):
         with raw:
             write_study(raw, index, trials, digests, rng)
@@ -62,8 +85,22 @@ def build(path: Path, studies: int, trials: int) -> None:
     raw.close()
 
 
+def policy(keep: float) -> PruningPolicy:
+    return PruningPolicy(stages=(Stage("input", "lexicon", keep=keep),))
+
+
+def stats(latency_ms: float) -> str:
+    """Both sides of a measurement as the store keeps them."""
+    sides = {
+        side: {"p50": ms, "p95": ms * 1.05, "p99": ms * 1.1, "mean": ms * 1.01, "iqr": ms * 0.02, "n": 160}
+        for side, ms in (("dense", DENSE_MS), ("policy", latency_ms))
+    }
+    return json.dumps(sides)
+
+
 def write_study(raw: sqlite3.Connection, index: int, trials: int, digests: list[str], rng: np.random.Generator) -> None:
     latency = rng.uniform(5, 50, trials)
+    latency[0] = DENSE_MS
     upper = latency * (1 + rng.exponential(0.02, trials))
     score = 0.95 - 0.3 * np.exp(-latency / 12) - rng.exponential(0.03, trials)
     flags = candidates(latency, upper, score)
@@ -73,18 +110,18 @@ def write_study(raw: sqlite3.Connection, index: int, trials: int, digests: list[
         raw.executemany(
             "INSERT INTO ap_evaluation (id, study_id, trial, policy_digest, n_examples, complete, score, score_drop,"
             f" kl, created_at) VALUES (?, ?, ?, ?, 1000, 1, ?, ?, ?, '{NOW}')",
-            ((first + i, index + 1, i, digests[i % POLICIES], score[i], 0.95 - score[i], 0.1) for i in part),
+            ((first + i, index + 1, i, digests[i], score[i], 0.95 - score[i], 0.1) for i in part),
         )
         raw.executemany(
             "INSERT INTO ap_measurement (id, study_id, trial, policy_digest, kind, statistic, latency_ms, ratio,"
-            f" ratio_lo, ratio_hi, stats, noisy, extra, created_at) VALUES (?, ?, ?, ?, 'search', 'p50', ?, ?, ?, ?,"
-            f" '{{}}', 0, '{{}}', '{NOW}')",
-            ((first + i, index + 1, i, digests[i % POLICIES], latency[i], latency[i] / 48, latency[i] / 48,
-              upper[i] / 48) for i in part),
+            f" ratio_lo, ratio_hi, stats, noisy, extra, created_at) VALUES (?, ?, ?, ?, ?, 'p50', ?, ?, ?, ?, ?, 0,"
+            f" '{{}}', '{NOW}')",
+            ((first + i, index + 1, i, digests[i], "search" if i else "probe", latency[i], latency[i] / DENSE_MS,
+              latency[i] / DENSE_MS, upper[i] / DENSE_MS, stats(latency[i])) for i in part),
         )  # fmt: skip
         raw.executemany(
             "INSERT INTO ap_point VALUES (?, ?, 'p50', ?, ?, ?, ?, ?, ?, ?)",
-            ((index + 1, i, digests[i % POLICIES], first + i, first + i, latency[i], upper[i], score[i], int(flags[i]))
+            ((index + 1, i, digests[i], first + i, first + i, latency[i], upper[i], score[i], int(flags[i]))
              for i in part),
         )  # fmt: skip
 
@@ -97,6 +134,24 @@ def timed(question: Callable[[], Any], times: int = 15) -> dict[str, float]:
         question()
         taken.append((time.perf_counter() - begun) * 1000)
     return {"first_ms": round(taken[0], 2), "median_ms": round(median(taken), 2), "worst_ms": round(max(taken), 2)}
+
+
+def whole(db: Path, study: str, budget: str) -> dict[str, Any]:
+    """Milliseconds of ``queries.front``: the first and the second time in a new process, and in this one."""
+    asked = json.dumps([str(db), study, budget])
+    first, second = zip(
+        *(
+            json.loads(subprocess.run([sys.executable, "-c", FRESH, asked], capture_output=True, check=True).stdout)
+            for _ in range(PROCESSES)
+        ),
+        strict=True,
+    )
+    found = timed(lambda: queries.front(str(db), study, budget), 9)
+    return {
+        "new_process_first_ms": round(median(first), 2), "new_process_first_worst_ms": round(max(first), 2),
+        "new_process_second_ms": round(median(second), 2), "median_ms": found["median_ms"],
+        "rows": len(queries.front(str(db), study, budget)["front"]),
+    }  # fmt: skip
 
 
 def plans(store: Store, question: Callable[[], Any]) -> Iterator[str]:
@@ -136,7 +191,7 @@ def main() -> None:
         "sqlite": sqlite3.sqlite_version, "python": platform.python_version(), "questions": {},
     }  # fmt: skip
     name = f"study-{studies // 2:04d}"
-    digest = PruningPolicy(stages=(Stage("input", "lexicon", keep=0.5),)).digest()
+    digest = policy((trials // 2) / trials).digest()
     with Store.open(options.db) as store:
         questions: dict[str, Callable[[], Any]] = {
             "front of a study, its own budget": lambda: store.front(name, 20.0),
@@ -158,6 +213,13 @@ def main() -> None:
                 print(f"{'':14}{line}")
         wrong = [finding.detail for finding in upkeep.check(store) if finding.what == "fronts" and not finding.ok]
         result["front_index_right"] = not wrong
+    result["autoprune front"] = {}
+    for budget in ("20ms", "11.5ms", "1000ms"):
+        answer = result["autoprune front"][f"--budget {budget}"] = whole(options.db, name, budget)
+        print(
+            f"{answer['new_process_first_ms']:9.2f} ms first, {answer['new_process_second_ms']:9.2f} second,"
+            f" {answer['median_ms']:9.2f} later, {answer['rows']:5} rows  autoprune front --budget {budget}"
+        )
     print(f"{result['rows']:,} evaluations, {result['bytes'] / 1e6:.0f} MB")
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -164,6 +164,24 @@ def test_other_ends(
     assert ran.json["status"] == status
 
 
+def test_what_was_not_scored_has_no_score(cli: Cli, engine: dict[str, Any]) -> None:
+    # The probe alone answers: dense meets the budget, and nothing was scored.
+    dense = {"latency_ms": {"p50": 15.0, "p95": 16.0, "mean": 15.1}, "score": None, "n_examples": 0}
+    best = {**ROW, "trial": 0, "policy": {**POLICY, "stages": []}, "score": None, "drop": 0.0, "drop_ci95": [0.0, 0.0]}
+    engine["result"] = document("already_met", dense=dense, best=best)
+    out = cli("search", "--budget", "20ms").out
+    assert "dense    15.0 ms   not scored\n" in out
+    assert "\n         not scored\n" in out
+    assert "score –" not in out
+    assert "drop" not in out
+
+
+def test_the_time_limit_says_what_it_covers(cli: Cli) -> None:
+    text = " ".join(cli("search", "--help").out.split())
+    assert "Begin no new policy after 90s, 10m, 1h" in text
+    assert "probe, policies that are under way and the verification of the winners are never cut short" in text
+
+
 def test_the_smallest_budget_named_is_met_by_front(cli: Cli, engine: dict[str, Any]) -> None:
     # The command that is printed must not miss its own policy by rounding down.
     engine["result"] = document("not_met", nearest_infeasible={**ROW, "ratio_ci95": [0.42, 0.44123]})

@@ -119,6 +119,23 @@ def test_usage_errors_in_words_and_in_json(cli: Cli, args: tuple[str, ...], word
     assert ran.err == ""
 
 
+@pytest.mark.parametrize(
+    ("args", "guess"),
+    [
+        (("serch",), "Did you mean 'search'?"),
+        (("studes", "--json"), "Did you mean 'studies'?"),
+        (("db", "chek"), "Did you mean"),
+        (("search", "--budgt", "20ms"), "--budget"),
+        (("front", "s", "--budge", "20ms"), "--budget"),
+        (("studies", "delet"), "Did you mean"),
+    ],
+)
+def test_mistyped_names_get_a_guess(cli: Cli, args: tuple[str, ...], guess: str) -> None:
+    ran = cli(*args)
+    assert ran.code == 2
+    assert guess in (ran.json["error"]["message"] if "--json" in args else ran.err)
+
+
 def test_own_errors_keep_their_exit_code_and_hint(cli: Cli, failing: Callable[[BaseException], None]) -> None:
     failing(DataError("The data set is empty.", "Give another file."))
     ran = cli("doctor")

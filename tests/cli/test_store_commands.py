@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from autoprune.store import Store
-from autoprune.testing.studies import make_study
+from autoprune.policy import PruningPolicy
+from autoprune.store import MeasurementRow, Store
+from autoprune.testing.studies import make_study, study_record
 
 Cli = Callable[..., Any]
 STUDY = "example-1a2b3c4d"
@@ -79,7 +80,112 @@ def test_front_answers_another_budget(cli: Cli, db: Path) -> None:
     tight = cli("front", STUDY, "--budget", "10ms", "--json").json
     assert 0 < len(tight["front"]) < len(every["front"])
     assert all(row["ratio_ci95"][1] * 48.0 <= 10.0 + 1e-9 for row in tight["front"])
-    assert "No stored policy" in cli("front", STUDY, "--budget", "0.1ms").out
+
+
+def test_front_without_an_answer_says_so_and_ends_with_3(cli: Cli, db: Path) -> None:
+    ran = cli("front", STUDY, "--budget", "0.1ms")
+    assert (ran.code, ran.out) == (3, "")
+    nearest = cli("front", STUDY, "--budget", "0.1ms", "--json").json["nearest_infeasible"]
+    assert ran.err.startswith(f"No stored policy of {STUDY} is sure to meet 0.10 ms (p50). ")
+    assert f"The nearest, trial {nearest['trial']}, " in ran.err
+    ran = cli("front", STUDY, "--budget", "0.1ms", "--json")
+    assert (ran.code, ran.json["front"]) == (3, [])
+    assert cli("front", STUDY, "--budget", "100%").code == 0
+
+
+def test_front_of_a_study_that_dense_meets(cli: Cli, tmp_path: Path) -> None:
+    db = tmp_path / "met.db"
+    with Store.open(db) as store:
+        begin(store, "met")
+    ran = cli("front", "met", "--budget", "60ms", "--db", db)
+    assert (ran.code, ran.out) == (0, "")
+    assert "Dense meets 60.0 ms (p50) without pruning: 48.0 ms" in ran.err
+
+
+def test_lists_without_rows_keep_their_header(cli: Cli, db: Path, tmp_path: Path) -> None:
+    pairs = {
+        ("front", STUDY, "--budget", "100%"): ("front", STUDY, "--budget", "0.1ms"),
+        ("best", "--budget", "1s", "--hardware", "any"): ("best", "--budget", "0.1ms", "--hardware", "any"),
+        ("studies",): ("studies", "--model", "another"),
+    }
+    for full, empty in pairs.items():
+        header = cli(*full, "--csv").out.splitlines()[0]
+        assert cli(*empty, "--csv").out == f"{header}\n"
+        file = tmp_path / f"{full[0]}.parquet"
+        cli(*empty, "--parquet", file)
+        assert pq.read_table(file).column_names == header.split(",")
+
+
+def begin(store: Store, name: str, *, measured: bool = True) -> None:
+    """Make a study as a search does that ends with the probe, or that is killed right after it began."""
+    store.create_study(study_record(name))
+    if measured:
+        dense = {"p50": 48.0, "p95": 52.0, "mean": 48.5}
+        row = MeasurementRow("probe", {"dense": dense, "policy": dense}, 1.0, 1.0, 1.0, latency_ms=48.0)
+        store.add_measurement(name, 0, store.add_policy(PruningPolicy()), row)
+
+
+@pytest.fixture
+def cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database with a study whose driver was killed before dense was stored, beside a finished one."""
+    path = tmp_path / "cut.db"
+    with Store.open(path) as store:
+        begin(store, "cut-short", measured=False)
+        make_study(store, STUDY, n_trials=6)
+    monkeypatch.setenv("AUTOPRUNE_DB", str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("front", "cut-short"),
+        ("front", "cut-short", "--budget", "50%"),
+        ("show", "cut-short"),
+        ("report", "cut-short", "-o", "OUT/r.html"),
+        ("report", "cut-short", "--markdown"),
+        ("export", "cut-short", "-o", "OUT/x"),
+        ("export", "cut-short", "--trial", "1", "-o", "OUT/x"),
+    ],
+)
+def test_a_study_without_figures_says_what_to_do(
+    cli: Cli, cut_short: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    words = [word.replace("OUT", str(tmp_path)) for word in command]
+    ran = cli(*words)
+    assert ran.code == 2
+    assert "error: The study 'cut-short'" in ran.err
+    assert "stopped right after it began" in ran.err
+    assert "hint: Repeat the search command; it goes on." in ran.err
+    assert cli(*words, "--json").json["error"]["code"] == "store"
+    assert {path.name for path in tmp_path.iterdir()} & {"r.html", "x"} == set()
+
+
+def test_a_study_without_figures_is_in_nobodys_way(cli: Cli, cut_short: Path) -> None:
+    from autoprune.report.publish import publish_all
+
+    best = cli("best", "--budget", "1s", "--hardware", "any", "--json").json["best"]
+    assert {row["study"] for row in best} == {STUDY}
+    assert cli("history", best[0]["digest"]).code == 0
+    assert "cut-short" in cli("studies").out
+    assert cli("db", "check").code == 0
+    with Store.open(cut_short) as store:
+        assert publish_all(store) == [STUDY]  # what `autoprune dashboard` does before it serves
+    assert cli("studies", "delete", "cut-short", "--yes").code == 0
+
+
+def test_an_ambiguous_beginning_names_the_studies(cli: Cli, tmp_path: Path) -> None:
+    db = tmp_path / "two.db"
+    with Store.open(db) as store:
+        begin(store, "twin-a")
+        begin(store, "twin-b")
+    for command in ("show", "front"):
+        ran = cli(command, "twin", "--db", db)
+        assert ran.code == 2
+        assert "ambiguous" in ran.err
+        assert "twin-a, twin-b" in ran.err
+    assert cli("show", "twin", "--db", db, "--json").json["error"]["code"] == "study_ambiguous"
+    assert cli("front", "twin-a", "--budget", "60ms", "--db", db).code == 0
 
 
 def test_front_as_csv_and_parquet(cli: Cli, db: Path, tmp_path: Path) -> None:
@@ -98,6 +204,8 @@ def test_front_as_csv_and_parquet(cli: Cli, db: Path, tmp_path: Path) -> None:
 
 def test_best_over_all_studies(cli: Cli, db: Path) -> None:
     assert cli("best", "--budget", "20ms", "--json").json["best"] == []  # made on other hardware
+    assert cli("best", "--budget", "20ms").code == 3
+    assert "try --hardware any" in cli("best", "--budget", "20ms").err
     rows = cli("best", "--budget", "20ms", "--hardware", "any", "--json").json["best"]
     assert rows
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
@@ -150,13 +258,15 @@ def test_a_study_travels_as_one_file(cli: Cli, db: Path, tmp_path: Path) -> None
 
 
 def test_report_is_written_whole(cli: Cli, db: Path, tmp_path: Path) -> None:
-    file = tmp_path / "deep" / "r.html"
+    file = tmp_path / "r.html"
     ran = cli("report", STUDY, "-o", file)
     assert (ran.code, ran.out) == (0, f"wrote {file}\n")
     assert STUDY in file.read_text()
     assert cli("report", STUDY, "-o", file, "--json").json == {"study": STUDY, "file": str(file)}
-    (tmp_path / "file").write_text("")
-    assert cli("report", STUDY, "-o", tmp_path / "file" / "r.html").code == 2
+    ran = cli("report", STUDY, "-o", tmp_path / "mistyped" / "r.html")
+    assert ran.code == 2
+    assert f"no folder {tmp_path / 'mistyped'}" in ran.err
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_report_as_a_card(cli: Cli, db: Path) -> None:

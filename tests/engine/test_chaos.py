@@ -4,23 +4,42 @@ import os
 import random
 import signal
 import threading
+import time
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
 import psutil
 import pytest
+import torch
+from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
+from transformers import BertConfig, BertForSequenceClassification
 
 from autoprune.config import SearchConfig
+from autoprune.engine.drift import DenseWatch
 from autoprune.engine.driver import search
 from autoprune.engine.events import Observer
-from autoprune.engine.record import unpack_logits
+from autoprune.engine.interrupt import Interrupt
+from autoprune.engine.projection import Projector
+from autoprune.engine.proposals import Proposer, tell_values
+from autoprune.engine.record import Recorder, unpack_logits
+from autoprune.engine.run import Limits, SearchRun
+from autoprune.engine.scoreboard import Scoreboard
 from autoprune.evaluate.evaluator import Job
 from autoprune.evaluate.pools.local import LocalPool
 from autoprune.evaluate.pools.ray import RayPool
+from autoprune.latency.cost_table import CostTable
+from autoprune.latency.stats import LatencyStats
+from autoprune.latency.timing import PairedTiming
 from autoprune.policy import PruningPolicy
+from autoprune.pruning.tables import TableSet
+from autoprune.spaces.schema import load_space_file
+from autoprune.spaces.space import Space
+from autoprune.store.optuna_study import open_optuna_study
 from autoprune.store.repository import Store
+from autoprune.testing.studies import study_record
 
 pytestmark = pytest.mark.ray
 
@@ -115,22 +134,26 @@ def check(config, result, arrivals):
     name = result.data["study"]
     with Store.open(config.db) as store:
         rows = store.evaluations(name)
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{config.db}")
+    check_rows(rows, study, arrivals)
+    assert sum(result.data["trials"].values()) == config.trials
+    return rows
+
+
+def check_rows(rows, study, arrivals):
     kept = Counter((row.digest, row.n_examples) for row in rows)
     scored = [outcome for outcome in arrivals.outcomes if outcome.logits is not None]
     assert scored
     assert max(kept.values()) == 1, "an evaluation is there twice"
     assert {(o.job.key, o.job.stop) for o in scored} <= set(kept), "an evaluation was lost"
-    study = optuna.load_study(study_name=name, storage=f"sqlite:///{config.db}")
     assert not study.get_trials(states=(TrialState.RUNNING,))
     told = Counter(t.user_attrs["policy_digest"] for t in study.get_trials() if "policy_digest" in t.user_attrs)
     assert max(told.values()) == 1
-    assert sum(result.data["trials"].values()) == config.trials
     for row in rows:
         parts = [o for o in scored if o.job.key == row.digest and o.job.stop <= row.n_examples]
         if parts:
             whole = np.concatenate([o.logits for o in sorted(parts, key=lambda o: o.job.start)])
             np.testing.assert_array_equal(unpack_logits(row.per_example), whole)
-    return rows
 
 
 def rescore(config, rows):
@@ -151,7 +174,114 @@ def rescore(config, rows):
         np.testing.assert_allclose(unpack_logits(row.per_example), again.logits, atol=2e-4)
 
 
-def test_a_search_survives_workers_that_are_killed(options, arrivals):
+class Examples:
+    """A tiny classifier and data that take a while to score; sent to real workers."""
+
+    n = 160
+
+    def __init__(self):
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=50,
+            hidden_size=16,
+            num_hidden_layers=6,
+            num_attention_heads=2,
+            intermediate_size=32,
+            num_labels=3,
+        )
+        self.model = BertForSequenceClassification(config).eval()
+        for parameter in self.model.parameters():
+            torch.nn.init.normal_(parameter, 0.0, 0.3)
+        self.tokenizer = SimpleNamespace(all_special_ids=[0, 1, 2], convert_ids_to_tokens=str)
+        self.ids = torch.randint(3, 50, (self.n, 24))
+        self.ids[:, 0], self.ids[:, -1] = 1, 2
+
+    def batches(self, start, stop, batch_size):
+        time.sleep(0.3)
+        for first in range(start, min(stop, self.n), batch_size):
+            rows = np.arange(first, min(first + batch_size, stop, self.n))
+            yield rows, {"input_ids": self.ids[rows], "attention_mask": torch.ones(len(rows), 24, dtype=torch.long)}
+
+
+class SteadyTimer:
+    """Says that a policy takes its share of tokens; the machine is far too disturbed here to time anything."""
+
+    def measure(self, policy):
+        ratio = 0.1 + 0.9 * sum(policy.layer_counts(24, 6, 2)) / (24 * 6)
+        dense = np.full((8, 4), 10_000_000)
+        return PairedTiming(dense_ns=dense, policy_ns=(dense * ratio).astype(np.int64))
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    """Put the real loop, pool and store together, as ``explore`` does, without probe, profile and verification."""
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "version: 1\nname: chaos\ndescription: For this test.\ntrials: 10\n"
+        "input: {scorers: [truncate, random]}\n"
+        "stages: {scorers: [cls_attention, random], reduce: [drop], count: [0, 3], layers: [1, -1]}\n"
+        "last_layer: [full, first_token]\nshare: [0.5, 1.0]\n"
+    )
+
+    def build(store, examples, pool, trials):
+        local = LocalPool(examples, TableSet())
+        local.submit(Job("dense", PruningPolicy(), 0, examples.n))
+        dense = local.next().logits
+        table = CostTable(tokens=(2, 24), layers_ms=((0.1, 1.6),) * 6, around_ms=(0.1, 0.4), first_token=())
+        space = Space(load_space_file(str(path)), 6)
+        projector = Projector(table, (24,), 2, "p50", {}, 10.0)
+        store.create_study(study_record("chaos", 6.0))
+        study = open_optuna_study(store, "chaos", RandomSampler(seed=0))
+        study.enqueue_trial(space.dense_params())
+        tell_values(study, study.ask(space.distributions()), 10.0, 1.0, 4.0)
+        metric = SimpleNamespace(score=lambda own, truth: float(np.mean(own == truth)))
+        return SearchRun(
+            study=study,
+            proposer=Proposer(study, space, projector, 6.0, 1.0),
+            pool=pool,
+            timer=SteadyTimer(),
+            scoreboard=Scoreboard(SimpleNamespace(labels=None, metric=metric), dense),
+            recorder=Recorder(store, "chaos"),
+            watch=DenseWatch.of(LatencyStats(10.0, 11.0, 11.0, 10.0, 0.1)),
+            limits=Limits(trials, 0.6, "p50", {"p50": 10.0, "p95": 11.0, "mean": 10.0}),
+            observer=Observer(),
+            interrupt=Interrupt(),
+        )
+
+    return build
+
+
+def test_no_evaluation_is_lost_or_doubled_when_workers_are_killed(run_of, arrivals, tmp_path):
+    examples, trials = Examples(), 10
+    arrivals.name = "search"
+    with Store.open(tmp_path / "chaos.db") as store:
+        pool = RayPool(examples, TableSet(), 2)
+        run = run_of(store, examples, pool, trials)
+        try:
+            with Mischief(0, [kill_a_worker], (0.2, 2.0), most=4) as mischief:
+                run.run()
+        finally:
+            pool.close()
+        rows, study = store.evaluations("chaos"), run.study
+        measured = Counter(row.digest for row in store.measurements("chaos"))
+        policies = {row.digest: PruningPolicy.from_dict(store.get_policy(row.digest)) for row in rows}
+    assert not mischief.failed
+    assert len(mischief.done) >= 2, "hardly anybody was killed: the test says nothing"
+    check_rows(rows, study, arrivals)
+    states = Counter(t.state for t in study.get_trials(deepcopy=False) if "policy_digest" in t.user_attrs)
+    # Four deaths cannot take a candidate more than twice each and still fail more than one.
+    assert states[TrialState.FAIL] <= 1
+    assert sum(states.values()) == run.tried == trials
+    assert set(measured.values()) == {1}
+    assert sum(measured.values()) == states[TrialState.COMPLETE] > 0
+    local = LocalPool(examples, TableSet())
+    for row in rows:
+        local.submit(Job(row.digest, policies[row.digest], 0, row.n_examples))
+        np.testing.assert_allclose(unpack_logits(row.per_example), local.next().logits, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_whole_search_survives_workers_that_are_killed(options, arrivals):
     config = SearchConfig.of(**{**options, "workers": 2, "trials": 4})
     with Mischief(3, [kill_a_worker], (0.5, 4.0), most=4) as mischief:
         result = search(config, arrivals)

@@ -2,46 +2,21 @@
 
 import os
 import signal
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification
 
+from autoprune.errors import ConfigError
 from autoprune.evaluate.evaluator import Job
 from autoprune.evaluate.pool import fitting_workers, open_pool
 from autoprune.evaluate.pools.local import LocalPool
+from autoprune.evaluate.pools.ray import _fits
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning.tables import TableSet
 
 N = 40
 POLICIES = [PruningPolicy(), PruningPolicy((Stage(1, "cls_attention", keep=0.5),))]
-
-
-class Examples:
-    """What the evaluator needs of a task, small enough to send anywhere."""
-
-    def __init__(self):
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=50,
-            hidden_size=16,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            intermediate_size=32,
-            num_labels=3,
-        )
-        self.model = BertForSequenceClassification(config).eval()
-        self.tokenizer = SimpleNamespace(all_special_ids=[0, 1, 2], convert_ids_to_tokens=str)
-        self.ids = torch.randint(3, 50, (N, 12))
-        self.ids[:, 0], self.ids[:, -1] = 1, 2
-
-    def batches(self, start, stop, batch_size):
-        order = list(range(start, min(stop, N)))[::-1]
-        for first in range(0, len(order), batch_size):
-            rows = np.array(order[first : first + batch_size])
-            yield rows, {"input_ids": self.ids[rows], "attention_mask": torch.ones(len(rows), 12, dtype=torch.long)}
 
 
 def drain(pool):
@@ -57,8 +32,7 @@ def submit_all(pool):
             pool.submit(Job(str(number), policy, start, min(N, start + 16)))
 
 
-def test_local_pool_returns_examples_in_order():
-    examples = Examples()
+def test_local_pool_returns_examples_in_order(examples):
     pool = LocalPool(examples, TableSet())
     submit_all(pool)
     found = drain(pool)
@@ -69,24 +43,45 @@ def test_local_pool_returns_examples_in_order():
     assert not np.allclose(found["1", 0].logits, found["0", 0].logits)
 
 
-def test_a_failing_candidate_is_an_outcome():
-    pool = LocalPool(Examples(), TableSet())
+def test_a_failing_candidate_is_an_outcome(examples):
+    pool = LocalPool(examples, TableSet())
     pool.submit(Job("bad", PruningPolicy((Stage(99, "cls_attention", keep=0.5),)), 0, 16))
     outcome = pool.next()
     assert outcome.logits is None
     assert "PolicyError" in outcome.error
 
 
-def test_one_worker_needs_no_ray():
-    assert type(open_pool(Examples(), TableSet(), 1, None)) is LocalPool
+def test_one_worker_needs_no_ray(examples):
+    assert type(open_pool(examples, TableSet(), 1, None)) is LocalPool
     assert fitting_workers(10**15) == 1
 
 
+@pytest.mark.parametrize("gpus", [-1.0, 1.5])
+def test_a_senseless_number_of_gpus_is_refused(examples, gpus):
+    with pytest.raises(ConfigError, match="GPUs per worker"):
+        open_pool(examples, TableSet(), 2, None, gpus)
+
+
+@pytest.mark.parametrize(
+    ("resources", "gpus", "fits"),
+    [
+        ({"CPU": 4.0, "memory": 100.0}, 0.0, 4),
+        ({"CPU": 4.0, "memory": 25.0}, 0.0, 2),
+        ({"CPU": 4.0}, 0.0, 4),
+        ({"CPU": 8.0, "GPU": 2.0}, 0.6, 2),
+        ({"CPU": 8.0, "GPU": 2.0}, 0.25, 8),
+        ({"CPU": 8.0, "GPU": 3.0}, 2.0, 1),
+        ({"CPU": 8.0}, 0.5, 0),
+    ],
+)
+def test_a_node_holds_what_cores_memory_and_gpus_allow(resources, gpus, fits):
+    assert _fits(resources, gpus, 10) == fits
+
+
 @pytest.mark.ray
-def test_ray_pool_agrees_with_local_and_survives_a_killed_worker():
+def test_ray_pool_agrees_with_local_and_survives_a_killed_worker(examples):
     import ray
 
-    examples = Examples()
     local = LocalPool(examples, TableSet())
     submit_all(local)
     expected = drain(local)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autoprune.errors import MeasurementError
+from autoprune.errors import MeasurementError, WaitStoppedError
 from autoprune.latency.exclusive import boot_id, lock_path, machine_folder, timing_lock
 
 HOLD = """
@@ -45,6 +45,22 @@ def test_another_process_is_waited_for_and_named(tmp_path: Path) -> None:
         process.kill()
         process.wait()
     assert said == ["Waiting: another autoprune process is timing on this machine."]
+
+
+def test_a_wish_to_stop_ends_the_wait_soon(tmp_path: Path) -> None:
+    process, begun = holder(tmp_path), time.monotonic()
+    try:
+        with (
+            pytest.raises(WaitStoppedError, match="another autoprune process"),
+            timing_lock(60, folder=tmp_path, stop=lambda: time.monotonic() - begun > 2),
+        ):
+            pytest.fail("the lock was taken while another process holds it")
+        assert 2 < time.monotonic() - begun < 10
+    finally:
+        process.kill()
+        process.wait()
+    with timing_lock(5, folder=tmp_path, stop=lambda: True) as waited:  # free: nothing is waited for
+        assert waited < 1.0
 
 
 def test_lock_ends_with_its_process(tmp_path: Path) -> None:

@@ -82,11 +82,18 @@ def test_result_without_a_promise(store: Store) -> None:
 
 
 def test_file_is_written_whole_or_not_at_all(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
     path = write_report(store, "s", tmp_path / "out" / "report.html", [EXAMPLE])
     assert path.read_text(encoding="utf-8").endswith("</html>")
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+    for nowhere in (path, tmp_path / "mistyped"):
+        with pytest.raises(InputError, match=f"no folder {nowhere}"):
+            write_report(store, "s", nowhere / "below.html", [])
+        assert not (tmp_path / "mistyped").exists()
+    (tmp_path / "folder.html").mkdir()
     with pytest.raises(InputError, match="cannot be written"):
-        write_report(store, "s", path / "below.html", [])
+        write_report(store, "s", tmp_path / "folder.html", [])
+    assert not list(tmp_path.glob("**/*.part"))
     with pytest.raises(StudyNotFoundError):
         write_report(store, "none", tmp_path / "none.html")
     assert not (tmp_path / "none.html").exists()

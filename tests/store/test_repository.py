@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from autoprune.errors import StoreError, StudyNotFoundError
+from autoprune.errors import AmbiguousStudyError, StoreError, StudyNotFoundError
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.store import EvaluationRow, FrontRow, MeasurementRow, Store, StudyRecord
 from autoprune.testing.studies import study_record
@@ -63,6 +63,27 @@ def test_unknown_study_names_the_nearest(named: Store) -> None:
     assert named.find_study("minilm").name == "minilm-docstrings-1a2b3c4d"
     with pytest.raises(StudyNotFoundError):
         named.find_study("")
+
+
+def test_a_beginning_of_several_studies_is_ambiguous(named: Store) -> None:
+    names = [f"minilm-docstrings-{i}" for i in range(7)]
+    for name in names:
+        named.create_study(study_record(name))
+    with pytest.raises(AmbiguousStudyError, match="ambiguous") as caught:
+        named.find_study("minilm-doc")
+    assert all(name in caught.value.message for name in names[:5])
+    assert "2 more" in caught.value.message
+    assert isinstance(caught.value, StudyNotFoundError)
+    assert named.find_study(names[3]).name == names[3]
+
+
+def test_a_study_without_dense_has_no_figures(named: Store) -> None:
+    with pytest.raises(StoreError, match="holds no figures") as caught:
+        named.find_measured_study("s")
+    assert "Repeat the search command" in caught.value.hint
+    dense = named.add_policy(PruningPolicy())
+    named.add_measurement("s", 0, dense, MeasurementRow("probe", {"dense": {"p50": 48.0}}, 1.0, latency_ms=48.0))
+    assert named.find_measured_study("s").name == "s"
 
 
 def test_a_name_is_taken_once_and_nothing_is_half_written(named: Store) -> None:

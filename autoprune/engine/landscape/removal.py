@@ -55,7 +55,9 @@ def method_of(policy: PruningPolicy) -> Method:
     before = next((s for s in active if s.layer == "input"), None)
     inside = next((s for s in active if s.layer != "input"), None)
     return Method(
-        _label(before) if before else NONE, _label(inside) if inside else NONE, inside.reduce if inside else NONE
+        _label(before) if before else NONE,
+        _label(inside) if inside else NONE,
+        label_of(inside.reduce, inside.reduce_params) if inside else NONE,
     )
 
 
@@ -83,7 +85,7 @@ def method_of_shape(shape: Shape) -> Method:
     return Method(
         before.choice.label if before else NONE,
         inside.choice.label if inside else NONE,
-        inside.reduce if inside else NONE,
+        label_of(inside.reduce, inside.reduce_params) if inside else NONE,
     )
 
 

@@ -3,68 +3,78 @@
 from __future__ import annotations
 
 import logging
-import os
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 from autoprune._registry import POOLS
 from autoprune.errors import WorkerError
-from autoprune.evaluate.evaluator import Evaluator, ExampleSource, Job, Outcome
+from autoprune.evaluate.evaluator import ExampleSource, Job, Outcome
+from autoprune.evaluate.pool import PROCESS_BYTES
+from autoprune.evaluate.pools.actors import Crew, Worker, first_line, stop
 from autoprune.pruning.tables import TableSet
 
 TIMER_RESOURCE = "autoprune_timer"
 """Custom resource of nodes that are set aside for timing."""
 _RETRIES = 2
-
-
-class _Worker:
-    """The actor's body: one evaluator on one core."""
-
-    def __init__(self, source: ExampleSource, tables: TableSet) -> None:
-        import torch
-
-        torch.set_num_threads(1)
-        self._evaluator = Evaluator(source, tables)
-
-    def run(self, job: Job) -> Outcome:
-        return self._evaluator.run(job)
-
-    def ready(self) -> int:
-        return os.getpid()
-
-    def where(self) -> str:
-        import ray
-
-        return str(ray.get_runtime_context().get_node_id())
+_TICK_S = 1.0
+_LOOK_S = 5.0  # how often a pool without a fixed size looks for new nodes
+_PATIENCE_S, _PATIENCE_CLUSTER_S = 120.0, 600.0  # a cluster may have to boot a node first
 
 
 @POOLS.register("ray")
 class RayPool:
-    """Scores jobs on Ray actors; a job whose actor dies is tried again, at most twice.
+    """Scores jobs on Ray actors; a job whose actor dies is tried again on another, at most twice.
+
+    Actors that die are replaced, on nodes that joined meanwhile if need be. Actors for which there is no
+    room wait for it, and the others begin without them.
 
     Args:
         source: Model, tokenizer and examples; put into the object store once.
         tables: Tables that policies refer to.
-        workers: Number of actors (>= 1).
+        workers: Number of actors (>= 1), or None: as many as the cluster has cores (or shares of GPUs) and
+            memory for, also when nodes join later.
         address: Address of a running cluster, or None for one on this machine.
+        gpus: GPUs per actor (>= 0; 0.25 puts four actors on one); 0 scores on CPUs.
+        patience: Seconds without a live actor after which the search ends; None: two minutes on this
+            machine, ten on a cluster.
+
+    Attributes:
+        workers: Actors wanted.
 
     Raises:
-        WorkerError: The cluster or the actors cannot be started.
+        WorkerError: The cluster or the actors cannot be started, or all are lost.
     """
 
-    def __init__(self, source: ExampleSource, tables: TableSet, workers: int, address: str | None = None) -> None:
+    def __init__(
+        self,
+        source: ExampleSource,
+        tables: TableSet,
+        workers: int | None,
+        address: str | None = None,
+        gpus: float = 0.0,
+        patience: float | None = None,
+    ) -> None:
         import ray
 
-        self.workers = workers
         self._owns_cluster = connect(address, workers)
-        self._nodes = cycle(scoring_nodes())
+        self._gpus = gpus
+        self._bytes = PROCESS_BYTES + 2 * sum(p.numel() * p.element_size() for p in source.model.parameters())
+        self._grows, self._looked = workers is None, time.monotonic()
+        self.workers = room(gpus, self._bytes) if workers is None else workers
         self._source, self._tables = ray.put(source), ray.put(tables)
+        self._asked = 0
         self._queue: deque[tuple[Job, int]] = deque()
         self._running: dict[Any, tuple[Job, int, Any]] = {}
-        self._idle = [self._start() for _ in range(workers)]
-        self._await_actors()
+        default = _PATIENCE_S if address is None else _PATIENCE_CLUSTER_S
+        self._crew = Crew(self.workers, self._actor, default if patience is None else patience)
+        try:
+            self._crew.await_first()
+        except WorkerError:
+            self.close()
+            raise
 
     @property
     def pending(self) -> int:
@@ -73,8 +83,8 @@ class RayPool:
 
     @property
     def wanted(self) -> int:
-        """Jobs that can be submitted without waiting; one more than actors, so that none idles."""
-        return max(0, self.workers + 1 - self.pending)
+        """Jobs that can be submitted without waiting; one more than live actors, so that none idles."""
+        return max(0, self._crew.live + 1 - self.pending)
 
     def submit(self, job: Job) -> None:
         """Give the job to an idle actor, or queue it."""
@@ -82,22 +92,29 @@ class RayPool:
         self._feed()
 
     def next(self) -> Outcome:
-        """Wait for any job to end and return its outcome."""
+        """Wait for any job to end and return its outcome.
+
+        Raises:
+            WorkerError: All actors are lost and none can be started.
+        """
         import ray
         from ray.exceptions import RayError
 
         while True:
-            done, _ = ray.wait(list(self._running), num_returns=1)
-            job, tries, actor = self._running.pop(done[0])
+            reference = self._wait()
+            if reference is None:
+                continue
+            job, tries, actor = self._running.pop(reference)
+            self._crew.busy -= 1
             try:
-                outcome: Outcome = ray.get(done[0])
+                outcome: Outcome = ray.get(reference)
             except RayError as error:
-                self._idle.append(self._start())
+                self._crew.replace(actor)
                 lost = self._retry(job, tries, error)
                 if lost is not None:
                     return lost
                 continue
-            self._idle.append(actor)
+            self._crew.idle.append(actor)
             self._feed()
             return outcome
 
@@ -105,59 +122,76 @@ class RayPool:
         """Stop the actors, and the cluster if this pool started it."""
         import ray
 
-        for actor in [*self._idle, *(entry[2] for entry in self._running.values())]:
-            ray.kill(actor)
+        for _, _, actor in self._running.values():
+            stop(actor)
+        self._crew.close()
         self._queue.clear()
         self._running.clear()
-        self._idle.clear()
         if self._owns_cluster:
             ray.shutdown()
 
     def pids(self) -> list[int]:
         """Return the process ids of the idle actors."""
-        import ray
-
-        return [int(pid) for pid in ray.get([actor.ready.remote() for actor in self._idle])]
+        return [int(pid) for pid in self._ask("ready")]
 
     def nodes(self) -> list[str]:
         """Return the ids of the nodes where the idle actors are."""
+        return [str(node) for node in self._ask("where")]
+
+    def devices(self) -> list[str]:
+        """Return the torch devices of the idle actors."""
+        return [str(device) for device in self._ask("device")]
+
+    def _ask(self, method: str) -> list[Any]:
         import ray
 
-        return [str(node) for node in ray.get([actor.where.remote() for actor in self._idle])]
+        answers: list[Any] = ray.get([getattr(actor, method).remote() for actor in self._crew.idle])
+        return answers
+
+    def _wait(self) -> Any:
+        """Return the reference of a job that ended, or None after a while or when an actor came."""
+        import ray
+
+        self._crew.check()
+        watched = [*self._running, *self._crew.starting]
+        for reference in ray.wait(watched, num_returns=1, timeout=_TICK_S)[0]:
+            if reference in self._running:
+                return reference
+            self._crew.admit(reference)
+        self._grow()
+        self._feed()
+        return None
+
+    def _grow(self) -> None:
+        """Take in the nodes that joined."""
+        if not self._grows or time.monotonic() - self._looked < _LOOK_S:
+            return
+        self._looked = time.monotonic()
+        self.workers = self._crew.size = max(self.workers, room(self._gpus, self._bytes))
+        self._crew.fill()
 
     def _retry(self, job: Job, tries: int, error: Exception) -> Outcome | None:
         if tries >= _RETRIES:
             self._feed()
-            return Outcome(job, None, 0.0, f"The worker died {tries + 1} times: {type(error).__name__}.")
+            return Outcome(job, None, 0.0, f"The worker died {tries + 1} times: {first_line(error)}")
         self._queue.appendleft((job, tries + 1))
         self._feed()
         return None
 
-    def _start(self) -> Any:
+    def _actor(self) -> Any:
         import ray
 
-        body: Any = ray.remote(num_cpus=1)(_Worker)
-        node = next(self._nodes, None)
-        strategy = "DEFAULT" if node is None else _preferring(node)
-        return body.options(scheduling_strategy=strategy).remote(self._source, self._tables)
-
-    def _await_actors(self) -> None:
-        import ray
-        from ray.exceptions import RayError
-
-        try:
-            ray.get([actor.ready.remote() for actor in self._idle], timeout=300)
-        except RayError as error:
-            self.close()
-            raise WorkerError(
-                f"Ray could not start {self.workers} workers: {type(error).__name__}.",
-                "Use fewer workers, or --workers 1 to score in this process.",
-            ) from error
+        body: Any = ray.remote(num_cpus=1, num_gpus=self._gpus)(Worker)
+        nodes = scoring_nodes()
+        self._asked += 1
+        strategy = _preferring(nodes[self._asked % len(nodes)]) if nodes else "DEFAULT"
+        return body.options(scheduling_strategy=strategy).remote(self._source, self._tables, self._gpus)
 
     def _feed(self) -> None:
-        while self._queue and self._idle:
+        while self._queue and self._crew.idle:
             job, tries = self._queue.popleft()
-            actor = self._idle.pop()
+            actor = self._crew.idle.pop()
+            self._crew.busy += 1
             self._running[actor.run.remote(job)] = (job, tries, actor)
 
 
@@ -179,6 +213,28 @@ def scoring_nodes() -> list[str]:
     return [str(node["NodeID"]) for node in others for _ in range(int(node["Resources"].get("CPU", 0)))]
 
 
+def room(gpus: float, worker_bytes: int) -> int:
+    """Return how many workers the cluster's nodes hold (>= 1), timing nodes left out unless they are all there is.
+
+    Args:
+        gpus: GPUs per worker.
+        worker_bytes: Memory per worker.
+    """
+    nodes = _alive()
+    nodes = [node for node in nodes if not _is_timer(node)] or nodes
+    return max(1, sum(_fits(node["Resources"], gpus, worker_bytes) for node in nodes))
+
+
+def _fits(resources: Mapping[str, float], gpus: float, worker_bytes: int) -> int:
+    cpus = resources.get("CPU", 0.0)
+    fits = min(cpus, resources.get("memory", cpus * worker_bytes) // worker_bytes)
+    if gpus == 0:
+        return int(fits)
+    # A share does not span GPUs: two of 0.6 need two GPUs.
+    found = int(resources.get("GPU", 0.0))
+    return int(min(fits, found * int(1 / gpus) if gpus <= 1 else found // gpus))
+
+
 def _alive() -> Sequence[Mapping[str, Any]]:
     import ray
 
@@ -197,8 +253,15 @@ def _preferring(node: str) -> Any:
     return NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
 
 
-def connect(address: str | None, workers: int) -> bool:
+def connect(address: str | None, workers: int | None) -> bool:
     """Join or start a cluster; return whether this call did, so that the caller ends it.
+
+    Args:
+        address: Address of a running cluster; None starts one on this machine.
+        workers: Cores of the cluster that is started; None: all of this machine.
+
+    A running cluster gets this program's code as its runtime environment: what autoprune needs must be
+    installed on its nodes, autoprune itself not.
 
     Raises:
         WorkerError: It cannot be reached or started.
@@ -211,12 +274,18 @@ def connect(address: str | None, workers: int) -> bool:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
         if address is not None:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, runtime_env=runtime_environment(), **quiet)
             return True
-        ray.init(num_cpus=workers, include_dashboard=False, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        # "local": without it Ray joins whatever cluster runs on this machine, or the remains of one.
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         raise WorkerError(
-            f"Ray could not be reached or started: {' '.join(str(error).split())[:200]}",
-            "Check --ray-address, or use --workers 1 to score in this process.",
+            f"Ray could not be reached or started: {' '.join(str(error).split())[:300]}",
+            "Check --ray-address and the cluster's token (docs/cluster.md); --workers 1 scores in this process.",
         ) from error
     return True
+
+
+def runtime_environment() -> dict[str, Any]:
+    """Return what makes the cluster's workers run this program's code rather than what their node has."""
+    return {"py_modules": [str(Path(__file__).parents[2])], "excludes": ["__pycache__/", "*.pyc"]}

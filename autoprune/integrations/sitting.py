@@ -1,0 +1,200 @@
+"""One sitting at a study whose trials are run by somebody else: asked for policies, told what they scored.
+
+It does by hand what ``SearchRun.run`` does in its loop, on the same objects.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from autoprune.config import SearchConfig
+from autoprune.engine import driver, exploration
+from autoprune.engine.document import DocumentMaker
+from autoprune.engine.events import Observer
+from autoprune.engine.guiding import first_params, guide_sampler, make_guide, open_profile
+from autoprune.engine.interrupt import Interrupt
+from autoprune.engine.lexicons import open_tables
+from autoprune.engine.places import PlacedTimer, open_place
+from autoprune.engine.probing import dense_anchor, note_dense, probe_session
+from autoprune.engine.projection import Projector
+from autoprune.engine.proposals import Proposer
+from autoprune.engine.record import Recorder
+from autoprune.engine.resume import pick_study, restore, stored_logits, study_record
+from autoprune.engine.run import Limits, SearchRun
+from autoprune.engine.scoreboard import Scoreboard
+from autoprune.engine.session import Session, open_session
+from autoprune.errors import ConfigError
+from autoprune.latency.probe import ProbeResult
+from autoprune.policy import PruningPolicy
+from autoprune.store.repository import Store
+
+if TYPE_CHECKING:
+    from optuna.trial import TrialState
+
+    from autoprune.engine.proposals import Proposal
+    from autoprune.engine.result import SearchResult
+    from autoprune.evaluate.quality import Logits
+    from autoprune.pruning.tables import TableSet
+    from autoprune.tasks.base import Task
+
+_MANY = 1_000_000
+
+
+class Sitting:
+    """An open study.
+
+    Args:
+        run: The search whose study, proposer, scoreboard, timer and store are used.
+        task: Model and data.
+        tables: Tables that policies refer to.
+        config: The options.
+    """
+
+    def __init__(self, run: SearchRun, task: Task, tables: TableSet, config: SearchConfig) -> None:
+        self._run, self._config = run, config
+        self.task, self.tables = task, tables
+
+    @property
+    def study_name(self) -> str:
+        """Name of the study."""
+        return self._run.recorder.study
+
+    @property
+    def dense(self) -> Logits:
+        """Logits of dense, shape (n, classes)."""
+        return self._run.scoreboard.dense
+
+    @property
+    def n_examples(self) -> int:
+        """Held-out examples in all."""
+        return self._run.scoreboard.n_examples
+
+    @property
+    def waiting(self) -> int:
+        """Policies that are scored on all examples and not timed yet."""
+        return len(self._run._to_time)
+
+    def begin(self) -> Proposal | None:
+        """Return a new policy to score, or None when the space is exhausted."""
+        run = self._run
+        while (proposal := run.proposer.next()) is not None:
+            run._running[proposal.digest] = proposal
+            run.recorder.policy(proposal.policy)
+            if self.done(proposal) < self.n_examples:
+                return proposal
+            run._record(proposal, 0.0)  # an earlier sitting scored it under a trial that was never told
+            self.await_timing(proposal)
+        return None
+
+    def done(self, proposal: Proposal) -> int:
+        """Return on how many examples the policy was scored."""
+        return self._run.scoreboard.done(proposal.digest)
+
+    def keep(self, proposal: Proposal, start: int, logits: Logits, seconds: float) -> None:
+        """Store a rung; one that is known (a trial was started again) is passed over."""
+        if start == self.done(proposal):
+            self._run.scoreboard.add(proposal.digest, start, logits)
+            self._run._record(proposal, seconds)
+
+    def end(self, proposal: Proposal, state: TrialState, why: str) -> None:
+        """Tell the study that the policy was stopped or failed."""
+        self._run._end(proposal, state, why)
+
+    def await_timing(self, proposal: Proposal) -> None:
+        """Queue a fully scored policy for timing."""
+        self._run._to_time.append(proposal)
+
+    def time_waiting(self) -> None:
+        """Time what waits, alone on the machine, and tell the study."""
+        self._run._time_all()
+
+    def result(self) -> SearchResult:
+        """Finish the study as the command does: front, verification, document. Call it when the sitting is over."""
+        own = {"trials": max(1, self._run.tried), "new": False, "study": self.study_name, "workers": 1}
+        return driver.search(self._config.model_copy(update=own))
+
+
+@contextmanager
+def open_sitting(observer: Observer | None, options: Mapping[str, Any]) -> Iterator[Sitting]:
+    """Open a study with everything that proposals and timings need, and hold its lock.
+
+    Raises:
+        AutopruneError: Bad input, another driver works on the study, or the budget needs no search.
+    """
+    observer, config, begun = observer or Observer(), SearchConfig.of(**options), time.monotonic()
+    with Store.open(config.db) as store, open_place(config, observer) as place:
+        session = open_session(config, observer, place)
+        name = pick_study(store, session)
+        with store.lock(name):
+            probe = _probe(session, store, name, observer)
+            maker = DocumentMaker(session, store, name, probe, dense_anchor(probe), begun)
+            _needs_search(maker)
+            tables, table_of = open_tables(session, store, observer)
+            run = _open_run(session, store, maker, observer, tables, table_of)
+            yield Sitting(run, session.task, tables, config)
+
+
+def _probe(session: Session, store: Store, name: str, observer: Observer) -> ProbeResult:
+    known = store.get_study(name)
+    if known is not None:
+        return ProbeResult.from_dict(known.config["probe"])
+    probe = probe_session(session, store, observer, session.space.scorers(), session.space.reducers())
+    store.create_study(study_record(session, name, probe, dense_anchor(probe)))
+    note_dense(session, store, name, probe)
+    return probe
+
+
+def _needs_search(maker: DocumentMaker) -> None:
+    if maker.limit_ratio >= 1.0 or maker.probe.floor_ratio_ci[0] > maker.limit_ratio:
+        met = "is met without pruning" if maker.limit_ratio >= 1.0 else "is under the floor that any policy can reach"
+        raise ConfigError(f"The budget of {maker.limit_ms:.3g} ms {met}.", "Choose a budget between the two.")
+
+
+def _open_run(
+    session: Session, store: Store, maker: DocumentMaker, observer: Observer, tables: TableSet, table_of: dict[str, str]
+) -> SearchRun:
+    """Return the search as ``explore`` puts it together."""
+    statistic, recorder = session.budget.statistic, Recorder(store, maker.study)
+    study = exploration._open_study(store, maker.study, session)
+    limits = Limits(_MANY, maker.limit_ratio, statistic, maker.anchor)
+    pool = session.open_pool(tables, observer)
+    try:
+        known = stored_logits(store, maker.study)
+        dense = known.pop(PruningPolicy().digest(), None)
+        board = Scoreboard(session.task, exploration._score_dense(pool, session, observer) if dense is None else dense)
+        exploration._tell_dense(study, session, board, recorder, limits)
+        projector = Projector(
+            maker.probe.cost_table,
+            session.workload.lengths,
+            session.n_protected,
+            statistic,
+            table_of,
+            maker.anchor[statistic],
+        )
+        tried, rivals = restore(study, board, projector, known)
+        floor_ms = maker.probe.floor_ratio * maker.anchor[statistic]
+        harm = open_profile(session, store, pool, board, table_of, observer)
+    finally:
+        pool.close()
+    guide = make_guide(session.space, projector, maker.limit_ms, floor_ms, harm)
+    guide_sampler(study, guide)
+    if len(study.get_trials(deepcopy=False)) == 1:
+        for params in first_params(study, guide):
+            study.enqueue_trial(params)
+    return SearchRun(
+        study=study,
+        proposer=Proposer(study, session.space, projector, maker.limit_ms, floor_ms),
+        pool=pool,
+        timer=PlacedTimer(session.place, session.timer(tables, observer.message)),
+        scoreboard=board,
+        recorder=recorder,
+        watch=exploration.restored_watch(store, maker.study, maker.probe.dense),
+        limits=limits,
+        observer=observer,
+        interrupt=Interrupt(),
+        tried=tried,
+        rivals=rivals,
+    )

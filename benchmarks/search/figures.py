@@ -1,0 +1,89 @@
+"""From what searchers found to the printed figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from world import Truth
+
+from autoprune.front.pareto import non_dominated, pick_best
+
+CHECKPOINTS = (10, 25, 50, 100, 200)
+Row = Sequence[Any]
+"""spent, ratio, score as seen, true score, digest."""
+
+
+def volume(rows: Sequence[Row], truth: Truth) -> float:
+    """Return the true hypervolume of what the searcher would call its front, in % of the true front's."""
+    if not rows:
+        return 0.0
+    ratio, seen, score = ([row[i] for row in rows] for i in (1, 2, 3))
+    front = non_dominated(ratio, seen)
+    return 100 * truth.volume([ratio[i] for i in front], [score[i] for i in front])
+
+
+def regret(rows: Sequence[Row], truth: Truth, budget: float) -> float:
+    """Return points of true score lost by the policy that the searcher would pick; by guessing, where it has none."""
+    ratio, seen = [row[1] for row in rows], [row[2] for row in rows]
+    best = pick_best(ratio, seen, limit=budget) if rows else None
+    return 100 * (truth.best(budget) - (truth.chance if best is None else rows[best][3]))
+
+
+def curve(rows: Sequence[Row], truth: Truth, budget: float, at: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return hypervolume and regret after so many full-evaluation equivalents."""
+    known = [[row for row in rows if row[0] <= spent] for spent in at]
+    return [volume(found, truth) for found in known], [regret(found, truth, budget) for found in known]
+
+
+def first_at(rows: Sequence[Row], truth: Truth, level: float) -> float:
+    """Return the full-evaluation equivalents after which the hypervolume is at least ``level``; infinite: never."""
+    for count, row in enumerate(rows, 1):
+        if volume(rows[:count], truth) >= level:
+            return float(row[0])
+    return float("inf")
+
+
+def summary(runs: Sequence[tuple[Mapping[str, Any], Truth]], budget: float, limit: float) -> dict[str, Any]:
+    """Return the medians over seeds of one searcher's figures.
+
+    Args:
+        runs: Account (``Account.to_dict``) and truth per seed.
+        budget: Share of dense.
+        limit: Full-evaluation equivalents after which they were stopped; nothing is said of what came later.
+    """
+    at = [n for n in (*CHECKPOINTS, 60) if n <= limit]
+    curves = np.asarray([curve(account["found"], truth, budget, at) for account, truth in runs])
+    middle = np.median(curves, axis=0)
+    plain = [volume(account["found"][:100], truth) for account, truth in runs]
+    parts = {name for account, _ in runs for name in account["parts"]}
+    return {
+        "seeds": len(runs),
+        "volume": {str(n): round(float(middle[0, i]), 2) for i, n in enumerate(at)},
+        "regret": {str(n): round(float(middle[1, i]), 2) for i, n in enumerate(at)},
+        "volume_after_100_policies": round(float(np.median(plain)), 2),
+        "seconds": round(float(np.median([account["seconds"] for account, _ in runs])), 1),
+        "policies_on_all_examples": float(np.median([len(account["found"]) for account, _ in runs])),
+        "spent_on": {
+            name: round(float(np.median([a["parts"].get(name, 0.0) for a, _ in runs])), 2) for name in sorted(parts)
+        },
+    }
+
+
+def equivalents(runs: Sequence[tuple[Mapping[str, Any], Truth]], level: float) -> float | None:
+    """Return the median of the full-evaluation equivalents after which runs reach a hypervolume; None: most never."""
+    median = float(np.median([first_at(account["found"], truth, level) for account, truth in runs]))
+    return round(median, 1) if np.isfinite(median) else None
+
+
+def table(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the table of one world in Markdown."""
+    marks = [str(n) for n in CHECKPOINTS]
+    head = ["searcher", *(f"HV @{n}" for n in marks), *(f"regret @{n}" for n in (*marks, "60"))]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, found in summaries.items():
+        volumes = [f"{found['volume'][n]:.1f}" if n in found["volume"] else "" for n in marks]
+        regrets = [f"{found['regret'][n]:.1f}" if n in found["regret"] else "" for n in (*marks, "60")]
+        lines.append("| " + " | ".join([name, *volumes, *regrets]) + " |")
+    return lines
