@@ -49,7 +49,7 @@ def explore(
     config, budget = session.config, session.budget
     tables, table_of = open_tables(session, store, observer)
     recorder = Recorder(store, maker.study)
-    study = _open_study(store, maker.study, session)
+    study = open_study(store, maker.study, session)
     limits = Limits(
         trials=config.trials or session.space.file.trials,
         ratio=maker.limit_ratio,
@@ -62,8 +62,8 @@ def explore(
     try:
         known = stored_logits(store, maker.study)
         dense = known.pop(_DENSE.digest(), None)
-        scoreboard = Scoreboard(session.task, _score_dense(pool, session, observer) if dense is None else dense)
-        _tell_dense(study, session, scoreboard, recorder, limits)
+        scoreboard = Scoreboard(session.task, score_dense(pool, session, observer) if dense is None else dense)
+        tell_dense(study, session, scoreboard, recorder, limits)
         projector = Projector(
             maker.probe.cost_table,
             session.workload.lengths,
@@ -107,7 +107,7 @@ def explore(
     return {**document, **{name: True for name, true in ended.items() if true}}
 
 
-def _open_study(store: Store, name: str, session: Session) -> optuna.Study:
+def open_study(store: Store, name: str, session: Session) -> optuna.Study:
     """Open Optuna's study; what a dead driver left running is failed and enqueued again."""
     study = open_optuna_study(store, name)
     begun = study.get_trials(deepcopy=False)
@@ -122,7 +122,7 @@ def _open_study(store: Store, name: str, session: Session) -> optuna.Study:
     return study
 
 
-def _score_dense(pool: Pool, session: Session, observer: Observer) -> Logits:
+def score_dense(pool: Pool, session: Session, observer: Observer) -> Logits:
     """Score dense on all examples, in chunks that the pool's workers share."""
     n = len(session.task.texts)
     observer.phase("score dense", n)
@@ -138,7 +138,7 @@ def _score_dense(pool: Pool, session: Session, observer: Observer) -> Logits:
     return np.concatenate([parts[start] for start in sorted(parts)])
 
 
-def _tell_dense(
+def tell_dense(
     study: optuna.Study, session: Session, scoreboard: Scoreboard, recorder: Recorder, limits: Limits
 ) -> None:
     """Make dense trial 0, with every parameter set."""

@@ -147,7 +147,7 @@ class PolicySearcher(Searcher):
         self._ledger = ledger
         self._trials: dict[str, Proposal] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the next policy, ``FINISHED`` when none is left, or None while timing has to wait."""
         sitting = self._open()
         if sitting.waiting >= _DRAIN:

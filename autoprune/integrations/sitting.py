@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from autoprune.config import SearchConfig
-from autoprune.engine import driver, exploration
+from autoprune.engine import driver
 from autoprune.engine.document import DocumentMaker
+from autoprune.engine.drift import restored_watch
 from autoprune.engine.events import Observer
+from autoprune.engine.exploration import open_study, score_dense, tell_dense
 from autoprune.engine.guiding import first_params, guide_sampler, make_guide, open_profile
 from autoprune.engine.interrupt import Interrupt
 from autoprune.engine.lexicons import open_tables
@@ -158,14 +160,14 @@ def _open_run(
 ) -> SearchRun:
     """Return the search as ``explore`` puts it together."""
     statistic, recorder = session.budget.statistic, Recorder(store, maker.study)
-    study = exploration._open_study(store, maker.study, session)
+    study = open_study(store, maker.study, session)
     limits = Limits(_MANY, maker.limit_ratio, statistic, maker.anchor)
     pool = session.open_pool(tables, observer)
     try:
         known = stored_logits(store, maker.study)
         dense = known.pop(PruningPolicy().digest(), None)
-        board = Scoreboard(session.task, exploration._score_dense(pool, session, observer) if dense is None else dense)
-        exploration._tell_dense(study, session, board, recorder, limits)
+        board = Scoreboard(session.task, score_dense(pool, session, observer) if dense is None else dense)
+        tell_dense(study, session, board, recorder, limits)
         projector = Projector(
             maker.probe.cost_table,
             session.workload.lengths,
@@ -191,7 +193,7 @@ def _open_run(
         timer=PlacedTimer(session.place, session.timer(tables, observer.message)),
         scoreboard=board,
         recorder=recorder,
-        watch=exploration.restored_watch(store, maker.study, maker.probe.dense),
+        watch=restored_watch(store, maker.study, maker.probe.dense),
         limits=limits,
         observer=observer,
         interrupt=Interrupt(),

@@ -154,8 +154,9 @@ class Numbers(Database):
             here = table.study_id == self.study_id(session, study)
             for begin in range(0, len(trials), CHUNK):
                 wanted = columns.where(here, table.trial.in_(trials[begin : begin + CHUNK]))
-                for trial, number, *values in session.execute(wanted):
-                    found.setdefault(trial, {})[number] = TrialCost(*values)
+                for trial, number, kind, stats, flops, end_to_end in session.execute(wanted):
+                    if trial is not None:
+                        found.setdefault(trial, {})[number] = TrialCost(kind, stats, flops, end_to_end)
         # Put in order here: the database would carry all their statistics through a sort.
         return {trial: [costs[number] for number in sorted(costs)] for trial, costs in found.items()}
 

@@ -22,7 +22,7 @@ def offline(name: str) -> bool:
 def reachable() -> bool:
     """Ask the hub for any answer at all, through its own client: proxies and ``HF_ENDPOINT`` count."""
     from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
     if constants.HF_HUB_OFFLINE:
         return False

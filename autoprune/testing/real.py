@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
@@ -60,7 +60,7 @@ def quickstart() -> Tiny:
 
 def _ready(head: bool) -> PreTrainedModel:
     model = copy.deepcopy(_loaded())
-    return model if head else model.base_model
+    return model if head else cast("PreTrainedModel", model.base_model)
 
 
 def _batch(lengths: Sequence[int]) -> Inputs:

@@ -24,7 +24,6 @@ import optuna
 from madeup import EXAMPLES, MadeUpLogits, Stopwatch, build
 
 from autoprune.engine.events import Observer
-from autoprune.evaluate.evaluator import Job
 from autoprune.evaluate.pools.replay import ReplayPool
 from autoprune.store.repository import Store
 
@@ -60,28 +59,27 @@ def overhead(sampler: str, trials: int, store: Store | None) -> dict[str, Any]:
     }
 
 
-def keep_busy(sampler: str, trials: int, per_job: bool, store: Store | None) -> dict[str, Any]:
-    """Return the share of the workers' time in which they worked.
+def keep_busy(sampler: str, trials: int, drain: bool, store: Store | None) -> dict[str, Any]:
+    """Return the share of the workers' time in which they worked, every job (one rung) taking four seconds.
 
     Args:
         sampler: Name of the sampler.
         trials: Policies.
-        per_job: Whether every rung takes four seconds, or all rungs of a policy together.
+        drain: Whether the pool is drained for timing as often as the search does on one machine, or all
+            policies are timed at the end: what a search would gain that times elsewhere beside scoring.
         store: The open database; None: none.
     """
     watch = Stopwatch()
     logits = MadeUpLogits(watch)
-
-    def seconds(job: Job) -> float:
-        return SECONDS if per_job else SECONDS * (job.stop - job.start) / EXAMPLES
-
     run = build(ReplayPool(logits), logits, watch, sampler, trials, store)
-    run.pool = pool = ReplayPool(logits, WORKERS, seconds, watch.now)
+    run.pool = pool = ReplayPool(logits, WORKERS, lambda job: SECONDS, watch.now)
+    if not drain:
+        pool.workers = trials  # the loop drains when as many policies wait to be timed
     run.run()
     return {
         "sampler": sampler,
         "workers": WORKERS,
-        "seconds_per": "rung" if per_job else "policy on all examples",
+        "drained_for_timing": drain,
         "trials": run.tried,
         "timed": run.timer.timed,  # type: ignore[attr-defined]
         "busy_share": round(pool.busy_share, 4),
@@ -126,8 +124,12 @@ def main() -> None:
         if args.storage != "none":
             found["overhead_sqlite"] = _said(with_store(overhead, args.sampler, args.trials))
     if "workers" in args.parts:
-        for name, per_job in (("workers", True), ("workers_by_examples", False)):
-            found[name] = _said(with_store(keep_busy, args.sampler, args.worker_trials, per_job))
+        for name, drain in (("workers", True), ("workers_undrained", False)):
+            if args.storage != "sqlite":
+                part = {"storage": "none", **keep_busy(args.sampler, args.worker_trials, drain, None)}
+                found[name] = _said(part)
+            if args.storage != "none":
+                found[f"{name}_sqlite"] = _said(with_store(keep_busy, args.sampler, args.worker_trials, drain))
     if "tune" in args.parts:
         from under_tune import compare
 

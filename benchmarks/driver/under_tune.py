@@ -49,6 +49,12 @@ class TrivialTrainable(tune.Trainable):
         self.digest = PruningPolicy.from_dict(json.loads(new_config["policy"])).digest()
         return True
 
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        pass
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        pass
+
     def step(self) -> dict[str, Any]:
         ray.get(self.ledger.add.remote(Scored(self.digest, 0, trivial(self.digest), 0.0)))
         return {"kl": 1.0, "examples": EXAMPLES, "done": True}

@@ -113,7 +113,9 @@ def test_a_batch_of_pending_trials_spreads():
     for _ in range(6):
         evaluate(study, proposer.next(), rng)
     pending = [proposer.next() for _ in range(8)]
-    keys = {guide.key(removal_of(p.policy, 6), method_of(p.policy), p.policy.last_layer == "first_token") for p in pending}
+    keys = {
+        guide.key(removal_of(p.policy, 6), method_of(p.policy), p.policy.last_layer == "first_token") for p in pending
+    }
     assert len(keys) == 8, "two of them keep the same number of tokens everywhere, by the same method"
 
 

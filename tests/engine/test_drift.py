@@ -10,6 +10,7 @@ from autoprune.latency.stats import LatencyStats
 from autoprune.latency.timing import PairedTiming
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.store.repository import Store
+from autoprune.store.rows import MeasurementRow
 from autoprune.testing.studies import study_record
 
 DENSE = LatencyStats(50.0, 55.0, 56.0, 51.0, 1.0)
@@ -42,6 +43,8 @@ def test_drift_is_read_back_from_the_store(tmp_path):
     with Store.open(tmp_path / "studies.db") as store:
         name = "drifting"
         store.create_study(study_record(name))
+        dense = {"dense": DENSE.to_dict(), "policy": DENSE.to_dict()}
+        store.add_measurement(name, 0, store.add_policy(PruningPolicy()), MeasurementRow("probe", dense, 1.0))
         assert drift_facts(store, name)["timings"] == 0
         watch, recorder = DenseWatch.of(DENSE), Recorder(store, name)
         for trial, ms in enumerate((50, 60, 60, 60), start=1):

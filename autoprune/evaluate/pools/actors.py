@@ -217,5 +217,5 @@ def first_line(error: Exception) -> str:
 def _free() -> str:
     import ray
 
-    free = ray.available_resources()
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
     return ", ".join(f"{free.get(name, 0):g} {name}" for name in ("CPU", "GPU"))

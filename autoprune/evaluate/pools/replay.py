@@ -68,7 +68,8 @@ class ReplayPool:
     @property
     def wanted(self) -> int:
         """Jobs that can be submitted without waiting: as many as the local pool (one worker) or Ray's would."""
-        return max(0, self.workers + (self.workers > 1) - self.pending)
+        simulated = len(self.busy)
+        return max(0, simulated + (simulated > 1) - self.pending)
 
     def submit(self, job: Job) -> None:
         """Give the job to an idle worker, or queue it."""
@@ -101,7 +102,7 @@ class ReplayPool:
         if self.clock == 0.0:
             return 0.0
         under_way = sum(min(self.clock, finish) - (finish - lasts) for finish, _, _, lasts, _ in self._running)
-        return (sum(self.busy) + under_way) / (self.clock * self.workers)
+        return (sum(self.busy) + under_way) / (self.clock * len(self.busy))
 
     def _feed(self) -> None:
         while self._queue and self._idle:
