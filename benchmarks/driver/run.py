@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 import optuna
-from madeup import EXAMPLES, MadeUpLogits, Stopwatch, build
+from madeup import MadeUpLogits, Stopwatch, build
 
 from autoprune.engine.events import Observer
 from autoprune.evaluate.pools.replay import ReplayPool
