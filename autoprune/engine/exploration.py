@@ -13,6 +13,7 @@ from autoprune._registry import SAMPLERS
 from autoprune.engine import figures
 from autoprune.engine.drift import restored_watch
 from autoprune.engine.guiding import first_params, guide_sampler, make_guide, open_profile
+from autoprune.engine.landscape.harm import HarmModel
 from autoprune.engine.lexicons import open_tables
 from autoprune.engine.places import PlacedTimer
 from autoprune.engine.projection import Projector
@@ -21,6 +22,7 @@ from autoprune.engine.proposals import Proposer, describe, tell_values
 from autoprune.engine.record import Recorder
 from autoprune.engine.resume import restore, stored_logits
 from autoprune.engine.run import Limits, SearchRun
+from autoprune.engine.samplers.autoprune import AutopruneSampler
 from autoprune.engine.scoreboard import Scoreboard
 from autoprune.errors import WorkerError
 from autoprune.evaluate.evaluator import Job
@@ -74,7 +76,8 @@ def explore(
         )
         tried, rivals = restore(study, scoreboard, projector, known)
         floor_ms = maker.probe.floor_ratio * maker.anchor[budget.statistic]
-        harm = open_profile(session, store, pool, scoreboard, table_of, observer)
+        guided = isinstance(study.sampler, AutopruneSampler)
+        harm = open_profile(session, store, pool, scoreboard, table_of, observer) if guided else HarmModel({})
         guide = make_guide(session.space, projector, maker.limit_ms, floor_ms, harm)
         guide_sampler(study, guide)
         if len(study.get_trials(deepcopy=False)) == 1:

@@ -12,7 +12,8 @@ from autoprune.spaces.space import Shape
 
 _STEPS = 30
 _MAX_SCALE = 6.0  # the last stage keeps exp(-6), a quarter of a percent: nothing is left to remove
-_MARGIN = 0.96  # aim inside by the interval's half width and some of the cost table's error
+MARGIN = 0.96
+"""Aim this far inside a target: by the interval's half width and some of the cost table's error."""
 
 
 class Projector:
@@ -76,7 +77,7 @@ class Projector:
         Returns:
             None if even the strongest scale of this shape is too slow.
         """
-        target = target_ms * _MARGIN
+        target = target_ms * MARGIN
         if self.predict(shape.policy(0.0, self.tables)) <= target or not shape.stages:
             policy = shape.policy(0.0, self.tables)
             return policy if self.predict(policy) <= target else None

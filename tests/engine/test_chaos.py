@@ -281,6 +281,7 @@ def test_no_evaluation_is_lost_or_doubled_when_workers_are_killed(run_of, arriva
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_whole_search_survives_workers_that_are_killed(options, arrivals):
     config = SearchConfig.of(**{**options, "workers": 2, "trials": 4})
     with Mischief(3, [kill_a_worker], (0.5, 4.0), most=4) as mischief:
@@ -293,12 +294,14 @@ def test_a_whole_search_survives_workers_that_are_killed(options, arrivals):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_search_survives_nodes_that_come_and_go(options, arrivals, seed):
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    # Without its exit hooks, which set signal handlers, nodes can be added from a thread.
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0}, shutdown_at_exit=False)
     nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
     cluster.wait_for_nodes()
 

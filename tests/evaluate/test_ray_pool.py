@@ -113,7 +113,7 @@ def test_a_worker_that_cannot_start_is_an_error_with_its_reason(here, examples, 
 
 def test_without_room_for_a_worker_the_pool_gives_up_in_time(here, examples):
     begun = time.monotonic()
-    with pytest.raises(WorkerError, match="had no room"):
+    with pytest.raises(WorkerError, match="none came up within 3 seconds"):
         RayPool(examples, TableSet(), 1, gpus=2.0, patience=3.0)
     assert 3.0 <= time.monotonic() - begun < 30
 
@@ -151,7 +151,7 @@ def test_nodes_come_and_go_under_a_pool(examples, tmp_path, monkeypatch):
         cluster.wait_for_nodes()
         assert connect(cluster.address, 2)
         log = tmp_path / "log"
-        pool = RayPool(Recording(examples, log, seconds=0.2), TableSet(), 2, patience=8.0)
+        pool = RayPool(Recording(examples, log, seconds=0.2), TableSet(), 2, patience=120.0)
         assert len(set(pool.nodes())) == 1, "the second worker has no room yet"
         assert pool.wanted == 2
         second = cluster.add_node(num_cpus=1)
@@ -169,6 +169,7 @@ def test_nodes_come_and_go_under_a_pool(examples, tmp_path, monkeypatch):
         done += drain(pool)
         assert [outcome.error for outcome in done] == [None] * len(done)
         assert sorted(outcome.job.key for outcome in done) == sorted(f"job{n}" for n in range(len(done)))
+        pool._crew._patience = 8.0
         cluster.remove_node(second, allow_graceful=False)
         submit(pool, 1)
         with pytest.raises(WorkerError, match="No scoring worker is left") as caught:

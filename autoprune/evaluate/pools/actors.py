@@ -174,7 +174,7 @@ class Crew:
         if self.starting and time.monotonic() - self._last_seen < self._patience:
             return
         if self.starting:
-            why = f"for {self._patience:.0f} seconds the cluster had no room for one (free now: {_free()})"
+            why = f"none came up within {self._patience:.0f} seconds (free in the cluster now: {_free()})"
         else:
             why = f"all attempts failed, the last with {self._why}"
         raise WorkerError(
