@@ -18,7 +18,7 @@ from autoprune.engine.lexicons import open_tables
 from autoprune.engine.places import PlacedTimer
 from autoprune.engine.projection import Projector
 from autoprune.engine.promise import Promise, make_promise
-from autoprune.engine.proposals import Proposer, describe, tell_values
+from autoprune.engine.proposals import POLICY_ATTR, Proposer, describe, tell_values
 from autoprune.engine.record import Recorder
 from autoprune.engine.resume import restore, stored_logits
 from autoprune.engine.run import Limits, SearchRun
@@ -120,8 +120,9 @@ def open_study(store: Store, name: str, session: Session) -> optuna.Study:
         study = open_optuna_study(store, name)
     ended = len(study.get_trials(deepcopy=False))
     study.sampler = SAMPLERS.get(session.config.sampler)((session.config.seed + ended * _SEED_STRIDE) % 2**32)
-    for params in fail_stale(study):
-        study.enqueue_trial(params)
+    for params, known in fail_stale(study):
+        # With its policy: projected anew it would be another one, for predictions have been corrected since.
+        study.enqueue_trial(params, user_attrs={name: known[name] for name in (POLICY_ATTR,) if name in known})
     return study
 
 

@@ -79,7 +79,9 @@ class Proposer:
                 # A model that is sure of itself repeats what it knows; a random shape leads elsewhere.
                 self._study.enqueue_trial(self._random_params(attempt))
             trial = self._study.ask(self._space.distributions())
-            policy = self._projector.fit(self._space.shape(trial.params), self._target(trial.params))
+            policy = self._begun(trial) or self._projector.fit(
+                self._space.shape(trial.params), self._target(trial.params)
+            )
             if policy is None:
                 self._refuse(trial, "no scale of this shape meets its target")
                 continue
@@ -100,6 +102,11 @@ class Proposer:
     def observe(self, policy: PruningPolicy, measured_ms: float) -> None:
         """Learn from a measured latency."""
         self._projector.observe(policy, measured_ms)
+
+    def _begun(self, trial: optuna.Trial) -> PruningPolicy | None:
+        """Return the policy that an earlier sitting began under these parameters, if that is what was asked for."""
+        stored = trial.user_attrs.get(POLICY_ATTR)
+        return None if stored is None else PruningPolicy.from_dict(json.loads(stored))
 
     def _random_params(self, attempt: int) -> dict[str, Any]:
         seed = len(self._known) * _TRIES + attempt

@@ -62,16 +62,16 @@ def set_constraint(trial: optuna.Trial, value: float) -> None:
     trial.storage.set_trial_system_attr(trial._trial_id, "constraints", [float(value)])
 
 
-def fail_stale(study: optuna.Study) -> list[dict[str, Any]]:
+def fail_stale(study: optuna.Study) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Fail the RUNNING trials that a dead driver left behind; call it with the study's lock held.
 
     Returns:
-        Their parameters (empty ones left out), to be enqueued again.
+        Their parameters and user attributes (those without parameters left out), to be enqueued again.
     """
     stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in stale:
         study.tell(trial.number, state=TrialState.FAIL)
-    return [dict(trial.params) for trial in stale if trial.params]
+    return [(dict(trial.params), dict(trial.user_attrs)) for trial in stale if trial.params]
 
 
 def delete_optuna_study(storage: BaseStorage, name: str) -> None:

@@ -74,7 +74,7 @@ def test_any_policy_on_any_batch(policy: PruningPolicy, lengths: list[int], head
             for before, kept, count in zip(step.before, step.kept, step.tokens):
                 assert set(kept) <= set(before)
                 assert len(kept) <= count <= len(before) + 1
-                assert kept
+                assert count >= 1, "a fused token may be all that is left"
         if all(stage.keep is not None for stage in policy.stages):
             for row in range(len(lengths)):
                 alone, _ = pruned(model, BERT, policy, one_row(BERT, batch, row))

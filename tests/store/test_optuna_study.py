@@ -61,15 +61,16 @@ def test_samplers_accept_the_double_constraint(sqlite_url: str, sampler: str) ->
         assert {trial.params["x"] <= 0.5 for trial in study.best_trials} == {True}
 
 
-def test_stale_trials_are_failed_and_their_parameters_returned(store: Store) -> None:
+def test_stale_trials_are_failed_and_what_they_were_is_returned(store: Store) -> None:
     study = open_optuna_study(store, "s", optuna.samplers.RandomSampler(seed=0))
     done, dead, early = study.ask(), study.ask(), study.ask()
     done.suggest_float("x", 0, 1)
     study.tell(done, [1.0, 1.0])
     value = dead.suggest_float("x", 0, 1)
+    dead.set_user_attr("note", "kept")
     study.enqueue_trial({"x": 0.25})
     again = open_optuna_study(store, "s")
-    assert fail_stale(again) == [{"x": value}]
+    assert fail_stale(again) == [({"x": value}, {"note": "kept"})]
     states = [trial.state for trial in again.get_trials()]
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL, TrialState.WAITING]
     assert fail_stale(again) == []
