@@ -95,9 +95,20 @@ def _explicit_transactions(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def use_wal(engine: Engine, address: Address) -> None:
-    """Switch an SQLite file to write-ahead logging, once; it stays so. A read-only file is left as it is."""
+def uses_wal(engine: Engine, address: Address) -> bool:
+    """Tell whether an SQLite file has write-ahead logging; True where nothing is to be switched."""
     if address.backend != "sqlite" or address.read_only:
+        return True
+    with raw_sqlite(engine, address) as connection:
+        return str(connection.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
+
+
+def use_wal(engine: Engine, address: Address) -> None:
+    """Switch an SQLite file to write-ahead logging, once; it stays so.
+
+    One process at a time: of two that switch at once SQLite refuses one without waiting.
+    """
+    if uses_wal(engine, address):
         return
     with raw_sqlite(engine, address) as connection:
         connection.execute("PRAGMA journal_mode=WAL")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from autoprune.errors import SchemaVersionError, StudyLockedError
 from autoprune.store import faults, locks, migrate, urls
 from autoprune.store.assets import Assets
-from autoprune.store.engine import engine_kwargs, explain_faults, explained, make_engine, use_wal
+from autoprune.store.engine import engine_kwargs, explain_faults, explained, make_engine, use_wal, uses_wal
 from autoprune.store.fronts import Fronts
 from autoprune.store.numbers import Numbers
 from autoprune.store.studies import Studies
@@ -41,9 +41,9 @@ class Store(Studies, Numbers, Assets, Fronts):
         engine = make_engine(address)
         store = cls(address, engine)
         try:
-            use_wal(engine, address)
-            if not migrate.is_current(engine):
+            if not (uses_wal(engine, address) and migrate.is_current(engine)):
                 with locks.schema_lock(address, engine):
+                    use_wal(engine, address)
                     migrate.upgrade(engine, address.masked, read_only=address.read_only)
         except BaseException:
             engine.dispose()
