@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
+from autoprune.cli.exit_codes import NOT_MET, TOO_NOISY
 from autoprune.cli.options import json_option
 from autoprune.cli.output import Output
-
-NOT_MET, TOO_NOISY = 3, 4
 
 
 @click.command("bench", short_help="Time and score an export again, and say whether its promise holds.")

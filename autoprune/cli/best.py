@@ -8,12 +8,11 @@ from typing import Any
 import click
 
 from autoprune.budget import Budget
+from autoprune.cli.exit_codes import NOT_MET
 from autoprune.cli.options import BudgetType, db_option, json_option, stacked
 from autoprune.cli.output import Output
 from autoprune.cli.tabular import emit_rows, table_options
 from autoprune.errors import BudgetError
-
-NOT_MET = 3
 
 _filters = stacked(
     click.option("--model", metavar="NAME", help="Only studies of this model."),

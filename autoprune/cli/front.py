@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from autoprune.budget import Budget
+from autoprune.cli.exit_codes import NOT_MET
 from autoprune.cli.options import BudgetType, db_option, json_option
 from autoprune.cli.output import Output
 from autoprune.cli.tabular import emit_rows, table_options
 
-NOT_MET = 3
 _COLUMNS = (
     "trial", "policy", "latency_ms.p50", "latency_ms.p95", "latency_ms.mean", "ratio", "ratio_ci95.low",
     "ratio_ci95.high", "speedup", "score", "drop", "drop_ci95.low", "drop_ci95.high", "kl", "agreement", "flops_ratio",

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune._registry import SAMPLERS
 from autoprune.deploy.save import check_target
-from autoprune.engine import figures
+from autoprune.engine.assembly import open_probe
 from autoprune.engine.clock import Clock
 from autoprune.engine.document import DocumentMaker
 from autoprune.engine.events import Observer
 from autoprune.engine.exploration import explore
 from autoprune.engine.interrupt import Interrupt
 from autoprune.engine.places import open_place
-from autoprune.engine.probing import dense_anchor, note_dense, probe_session
+from autoprune.engine.probing import dense_anchor
 from autoprune.engine.result import SearchResult
-from autoprune.engine.resume import pick_study, study_record
-from autoprune.engine.session import Session, open_session, stored_workload
+from autoprune.engine.resume import pick_study
+from autoprune.engine.session import Session, open_session
 from autoprune.errors import WaitStoppedError
-from autoprune.latency.probe import ProbeResult
 from autoprune.report.publish import publish
 from autoprune.store.optuna_study import open_optuna_study
 from autoprune.store.repository import Store
@@ -95,21 +94,9 @@ def _search(
     interrupt: Interrupt,
 ) -> SearchResult:
     """Probe, decide whether a search makes sense, search, and store the document."""
-    if known is None:
-        probe = probe_session(session, store, observer, session.space.scorers(), session.space.reducers())
-        anchor = dense_anchor(probe)
-        with store.transaction():  # both or none: a study without dense has no figures
-            store.create_study(study_record(session, name, probe, anchor))
-            note_dense(session, store, name, probe)
-    else:
-        observer.message(f"study      {name} goes on")
-        session.workload = stored_workload(known.workload)
-        probe = ProbeResult.from_dict(known.config["probe"])
-        anchor = dense_anchor(probe)
-        if figures.dense_anchor(store, name) is None:  # a driver of an earlier version was killed between the two
-            note_dense(session, store, name, probe)
+    probe = open_probe(session, store, name, known, observer)
     spent = float((known.result or {}).get("elapsed_s", 0.0)) if known else 0.0
-    maker = DocumentMaker(session, store, name, probe, anchor, begun, spent, observer)
+    maker = DocumentMaker(session, store, name, probe, dense_anchor(probe), begun, spent, observer)
     try:
         document = _decide(session, store, maker, observer, interrupt)
     except WaitStoppedError:

@@ -12,25 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.config import SearchConfig
 from autoprune.engine import driver
+from autoprune.engine.assembly import assemble, open_probe
 from autoprune.engine.document import DocumentMaker
-from autoprune.engine.drift import restored_watch
 from autoprune.engine.events import Observer
-from autoprune.engine.exploration import open_study, score_dense, tell_dense
-from autoprune.engine.guiding import first_params, guide_sampler, make_guide, open_profile
 from autoprune.engine.interrupt import Interrupt
 from autoprune.engine.lexicons import open_tables
-from autoprune.engine.places import PlacedTimer, open_place
-from autoprune.engine.probing import dense_anchor, note_dense, probe_session
-from autoprune.engine.projection import Projector
-from autoprune.engine.proposals import Proposer
-from autoprune.engine.record import Recorder
-from autoprune.engine.resume import pick_study, restore, stored_logits, study_record
+from autoprune.engine.places import open_place
+from autoprune.engine.probing import dense_anchor
+from autoprune.engine.resume import pick_study
 from autoprune.engine.run import Limits, SearchRun
-from autoprune.engine.scoreboard import Scoreboard
 from autoprune.engine.session import Session, open_session
 from autoprune.errors import ConfigError
-from autoprune.latency.probe import ProbeResult
-from autoprune.policy import PruningPolicy
 from autoprune.store.repository import Store
 
 if TYPE_CHECKING:
@@ -131,22 +123,12 @@ def open_sitting(observer: Observer | None, options: Mapping[str, Any]) -> Itera
         session = open_session(config, observer, place)
         name = pick_study(store, session)
         with store.lock(name):
-            probe = _probe(session, store, name, observer)
+            probe = open_probe(session, store, name, store.get_study(name), observer)
             maker = DocumentMaker(session, store, name, probe, dense_anchor(probe), begun)
             _needs_search(maker)
             tables, table_of = open_tables(session, store, observer)
             run = _open_run(session, store, maker, observer, tables, table_of)
             yield Sitting(run, session.task, tables, config)
-
-
-def _probe(session: Session, store: Store, name: str, observer: Observer) -> ProbeResult:
-    known = store.get_study(name)
-    if known is not None:
-        return ProbeResult.from_dict(known.config["probe"])
-    probe = probe_session(session, store, observer, session.space.scorers(), session.space.reducers())
-    store.create_study(study_record(session, name, probe, dense_anchor(probe)))
-    note_dense(session, store, name, probe)
-    return probe
 
 
 def _needs_search(maker: DocumentMaker) -> None:
@@ -158,45 +140,10 @@ def _needs_search(maker: DocumentMaker) -> None:
 def _open_run(
     session: Session, store: Store, maker: DocumentMaker, observer: Observer, tables: TableSet, table_of: dict[str, str]
 ) -> SearchRun:
-    """Return the search as ``explore`` puts it together."""
-    statistic, recorder = session.budget.statistic, Recorder(store, maker.study)
-    study = open_study(store, maker.study, session)
-    limits = Limits(_MANY, maker.limit_ratio, statistic, maker.anchor)
+    """Return the search; its own pool is closed again, for Tune runs the trials."""
+    limits = Limits(_MANY, maker.limit_ratio, session.budget.statistic, maker.anchor)
     pool = session.open_pool(tables, observer)
     try:
-        known = stored_logits(store, maker.study)
-        dense = known.pop(PruningPolicy().digest(), None)
-        board = Scoreboard(session.task, score_dense(pool, session, observer) if dense is None else dense)
-        tell_dense(study, session, board, recorder, limits)
-        projector = Projector(
-            maker.probe.cost_table,
-            session.workload.lengths,
-            session.n_protected,
-            statistic,
-            table_of,
-            maker.anchor[statistic],
-        )
-        tried, rivals = restore(study, board, projector, known)
-        floor_ms = maker.probe.floor_ratio * maker.anchor[statistic]
-        harm = open_profile(session, store, pool, board, table_of, observer)
+        return assemble(session, store, maker, pool, tables, table_of, limits, observer, Interrupt())
     finally:
         pool.close()
-    guide = make_guide(session.space, projector, maker.limit_ms, floor_ms, harm)
-    guide_sampler(study, guide)
-    if len(study.get_trials(deepcopy=False)) == 1:
-        for params in first_params(study, guide):
-            study.enqueue_trial(params)
-    return SearchRun(
-        study=study,
-        proposer=Proposer(study, session.space, projector, maker.limit_ms, floor_ms),
-        pool=pool,
-        timer=PlacedTimer(session.place, session.timer(tables, observer.message)),
-        scoreboard=board,
-        recorder=recorder,
-        watch=restored_watch(store, maker.study, maker.probe.dense),
-        limits=limits,
-        observer=observer,
-        interrupt=Interrupt(),
-        tried=tried,
-        rivals=rivals,
-    )

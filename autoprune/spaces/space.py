@@ -190,9 +190,10 @@ def _resting(distribution: BaseDistribution) -> Any:
     """Return the value of a parameter where it does not matter."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[0]
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
     if isinstance(distribution, IntDistribution):
         return distribution.low
+    if not isinstance(distribution, FloatDistribution):
+        raise TypeError(f"A space has no parameter of the kind {distribution!r}.")
     if distribution.low <= 0.0 <= distribution.high:
         return 0.0
     return (distribution.low + distribution.high) / 2

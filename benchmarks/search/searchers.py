@@ -123,7 +123,7 @@ def _refused(trial: optuna.trial.FrozenTrial) -> bool:
 
 
 def _tell_dense(study: optuna.Study, world: World, scoreboard: Scoreboard, dense_ms: float, budget: float) -> None:
-    """Make dense trial 0, as ``engine.exploration`` does."""
+    """Make dense trial 0, as ``engine.starting`` does."""
     study.enqueue_trial(world.space.dense_params())
     trial = study.ask(world.space.distributions())
     describe(trial, _DENSE)

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from autoprune.config import SearchConfig
-from autoprune.engine import driver, queries
+from autoprune.engine import assembly, driver, queries
 from autoprune.errors import StoreError
 from autoprune.latency.exclusive import timing_lock
 from autoprune.policy import PruningPolicy
@@ -125,7 +125,7 @@ def killed(*_args):
 
 
 def test_a_driver_killed_while_it_makes_the_study_leaves_none(options, monkeypatch):
-    monkeypatch.setattr(driver, "note_dense", killed)
+    monkeypatch.setattr(assembly, "note_dense", killed)
     with pytest.raises(KeyboardInterrupt):
         driver.search(SearchConfig.of(**options))
     with Store.open(options["db"]) as store:
@@ -135,7 +135,7 @@ def test_a_driver_killed_while_it_makes_the_study_leaves_none(options, monkeypat
 def test_a_study_without_dense_is_finished_by_the_same_command(options, monkeypatch):
     config = SearchConfig.of(**options)
     with monkeypatch.context() as patch:  # as drivers that were killed before dense was stored left it
-        patch.setattr(driver, "note_dense", lambda *_args: None)
+        patch.setattr(assembly, "note_dense", lambda *_args: None)
         patch.setattr(driver, "_decide", killed)
         with pytest.raises(KeyboardInterrupt):
             driver.search(config)

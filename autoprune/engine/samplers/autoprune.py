@@ -93,7 +93,10 @@ class AutopruneSampler(BaseSampler):
 
     def _propose(self, study: optuna.Study, guide: Guide) -> dict[str, Any]:
         memory = self._memory
+        known = memory.count
         memory.refresh(study, guide)
+        if memory.count != known:
+            guide.forget_costs()
         found = self._candidates(guide, memory)
         if not found.params:
             return draw(guide.space.distributions(), 1, self._rng)[0]

@@ -115,7 +115,8 @@ class EvolutionSampler(BaseSampler):
         """Return the middle of two values on the distribution's own scale, or one of them."""
         if isinstance(distribution, CategoricalDistribution):
             return first if self._rng.random() < 0.5 else second
-        assert isinstance(distribution, IntDistribution | FloatDistribution)
+        if not isinstance(distribution, IntDistribution | FloatDistribution):
+            raise TypeError(f"There is no middle of two values of {distribution!r}.")
         middle = math.sqrt(first * second) if distribution.log else (first + second) / 2
         if distribution.step is not None:
             # Halves go up or down by chance: always up would drift.
