@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from autoprune.engine import figures
 from autoprune.engine.drift import restored_watch
-from autoprune.engine.guiding import first_params, guide_sampler, make_guide, open_profile
+from autoprune.engine.guiding import first_proposals, guide_sampler, make_guide, open_profile
 from autoprune.engine.landscape.harm import HarmModel
 from autoprune.engine.places import PlacedTimer
 from autoprune.engine.probing import dense_anchor, note_dense, probe_session
@@ -124,6 +124,6 @@ def _proposer(
     guide = make_guide(session.space, projector, maker.limit_ms, floor_ms, harm)
     guide_sampler(study, guide)
     if len(study.get_trials(deepcopy=False)) == 1:  # dense alone: nothing was proposed yet
-        for params in first_params(study, guide):
-            study.enqueue_trial(params)
+        for start in first_proposals(study, guide):
+            start.enqueue(study)
     return Proposer(study, session.space, projector, maker.limit_ms, floor_ms)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoprune.engine.landscape.guide import Guide
 from autoprune.engine.landscape.planning import Planner
 from autoprune.engine.profiling import kept_profile, profile_policies, run_profile
+from autoprune.engine.proposals import Start
 from autoprune.engine.samplers.autoprune import AutopruneSampler
 from autoprune.engine.seeds import control_params, seed_params
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _SHARES = (1.0, 0.85, 0.7, 0.6, 0.5)  # of the budget: the front below it is drawn as well
 _METHODS = 3  # best methods tried on the budget itself; below it the best one
+_LOOSER = (1 / 3, 2 / 3)  # of the way from the budget to dense: whoever asks for a looser budget later has an answer
+_ROOM = 1.1  # dense is at least so many budgets, or nothing lies between them
 
 
 def open_profile(
@@ -53,19 +56,29 @@ def guide_sampler(study: optuna.Study, guide: Guide) -> None:
         study.sampler.guide = guide
 
 
-def first_params(study: optuna.Study, guide: Guide) -> list[dict[str, Any]]:
+def first_proposals(study: optuna.Study, guide: Guide) -> list[Start]:
     """Return what is proposed first: the profile's solutions and the control, or for other samplers the seeds."""
     if not isinstance(study.sampler, AutopruneSampler) or not guide.harm.curves:
-        return seed_params(guide.space)
-    return [*planned_params(guide), *control_params(guide.space)]
+        return [Start(params) for params in seed_params(guide.space)]
+    return [*planned(guide), *(Start(params) for params in control_params(guide.space))]
 
 
-def planned_params(guide: Guide) -> list[dict[str, Any]]:
-    """Return the profile's best schedules on the budget, and one each for tighter ones, as parameters."""
+def planned(guide: Guide) -> list[Start]:
+    """Return the profile's best schedules on the budget, and one each for tighter and looser ones."""
     space, limit = guide.space, guide.limit_ms
     planner = Planner(guide.harm, guide.surface, space)
     low, high = space.file.share
     shares = sorted({min(max(share, low), high) for share in _SHARES}, reverse=True)
-    plans = [*planner.plans(limit, shares[:1], _METHODS), *planner.plans(limit, shares[1:], 1)]
-    found = [space.encode(plan.shape, plan.share) for plan in plans]
-    return [params for params in found if params is not None]
+    plans = [
+        *planner.plans(limit, shares[:1], _METHODS),
+        *planner.plans(limit, shares[1:], 1),
+        *planner.plans(limit, looser_aims(guide), 1),
+    ]
+    found = [(space.encode(plan.shape, plan.share), max(1.0, plan.share)) for plan in plans]
+    return [Start(params, aim) for params, aim in found if params is not None]
+
+
+def looser_aims(guide: Guide) -> list[float]:
+    """Return latencies between the budget and dense, in budgets: the front above the budget is drawn as well."""
+    room = guide.surface.dense_ms / guide.limit_ms
+    return [room**part for part in _LOOSER] if room >= _ROOM else []

@@ -17,8 +17,26 @@ from autoprune.spaces.space import Space
 from autoprune.store.optuna_study import set_constraint
 
 POLICY_ATTR, DIGEST_ATTR, WHY_ATTR, KL_ATTR = "policy", "policy_digest", "why", "kl"
+AIM_ATTR = "aim"
 _PATIENCE = 5  # fruitless proposals in a row after which shapes are drawn at random
 _TRIES = 200  # fruitless proposals in a row after which the space counts as exhausted
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a search proposes before its sampler has a say.
+
+    Attributes:
+        params: A value for every parameter of the space.
+        aim: Latency to aim at, in budgets (>= 1): above 1 the policy draws the front beyond the budget.
+    """
+
+    params: dict[str, Any]
+    aim: float = 1.0
+
+    def enqueue(self, study: optuna.Study) -> None:
+        """Let the study's next trial be this one."""
+        study.enqueue_trial(self.params, user_attrs={AIM_ATTR: self.aim} if self.aim > 1.0 else None)
 
 
 @dataclass
@@ -79,16 +97,16 @@ class Proposer:
                 # A model that is sure of itself repeats what it knows; a random shape leads elsewhere.
                 self._study.enqueue_trial(self._random_params(attempt))
             trial = self._study.ask(self._space.distributions())
-            policy = self._begun(trial) or self._projector.fit(
-                self._space.shape(trial.params), self._target(trial.params)
-            )
+            aim = float(trial.user_attrs.get(AIM_ATTR, 1.0))
+            target = aim * self._target(trial.params)
+            policy = self._begun(trial) or self._projector.fit(self._space.shape(trial.params), target)
             if policy is None:
                 self._refuse(trial, "no scale of this shape meets its target")
                 continue
             if self._snap is not None:
                 policy = self._snap(policy)
             proposal = Proposal(trial, policy, self._projector.predict(policy))
-            if self._snap is not None and proposal.predicted_ms > self._limit_ms:
+            if self._snap is not None and proposal.predicted_ms > aim * self._limit_ms:
                 self._refuse(trial, "rounded, this policy is too slow")
                 continue
             if proposal.digest in self._known:

@@ -93,7 +93,7 @@ class SearchRun:
     _running: dict[str, Proposal] = field(default_factory=dict)
     _to_time: list[Proposal] = field(default_factory=list)
     _feasible: int = 0
-    _best: tuple[float, float, float] | None = None
+    _best: tuple[float, Quality] | None = None
 
     def run(self) -> None:
         """Search until enough was tried, time is up, the space is exhausted, or Ctrl-C."""
@@ -231,12 +231,14 @@ class SearchRun:
         if excess > 0:
             return
         self._feasible += 1
-        if self._best is None or quality.score > self._best[0]:
-            self._best = (quality.score, latency_ms, quality.drop)
+        if self._best is None or quality.score > self._best[1].score:
+            self._best = (latency_ms, quality)
 
     def _progress(self) -> dict[str, object]:
         shown: dict[str, object] = {"feasible": self._feasible}
         if self._best is not None:
-            score, latency_ms, drop = self._best
-            shown |= {"best": f"{latency_ms:.1f} ms, score {score:.3f}", "drop": f"{drop:+.3f}"}
+            latency_ms, quality = self._best
+            low, high = quality.drop_ci95
+            shown["best"] = f"{latency_ms:.1f} ms, score {quality.score:.3f}"
+            shown["drop"] = f"{quality.drop:.3f} [{low:.3f}, {high:.3f}]"
         return {**shown, **self.pace.words(self.limits.trials - self.tried, self.limits.deadline)}

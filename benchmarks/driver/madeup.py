@@ -15,7 +15,7 @@ import optuna
 from autoprune._registry import SAMPLERS
 from autoprune.engine.drift import DenseWatch
 from autoprune.engine.events import Observer
-from autoprune.engine.guiding import first_params, guide_sampler, make_guide
+from autoprune.engine.guiding import first_proposals, guide_sampler, make_guide
 from autoprune.engine.interrupt import Interrupt
 from autoprune.engine.landscape.harm import HarmModel
 from autoprune.engine.projection import Projector
@@ -153,8 +153,8 @@ def build(
     tell_values(study, dense, DENSE_MS, 1.0, DENSE_MS - LIMIT_MS)
     guide = make_guide(space, projector, LIMIT_MS, FLOOR_MS, HarmModel({}))
     guide_sampler(study, guide)
-    for params in first_params(study, guide):
-        study.enqueue_trial(params)
+    for start in first_proposals(study, guide):
+        start.enqueue(study)
     task: Any = SimpleNamespace(
         labels=logits.dense.argmax(1).astype(np.int64), metric=metric_for("accuracy", labelled=True)
     )

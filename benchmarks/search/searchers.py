@@ -17,7 +17,7 @@ from world import World
 from autoprune._registry import SAMPLERS
 from autoprune.engine.drift import DenseWatch
 from autoprune.engine.events import Observer
-from autoprune.engine.guiding import first_params, guide_sampler, make_guide
+from autoprune.engine.guiding import first_proposals, guide_sampler, make_guide
 from autoprune.engine.interrupt import Interrupt
 from autoprune.engine.landscape.harm import HarmModel
 from autoprune.engine.profiling import profile_policies, run_profile
@@ -97,8 +97,8 @@ def product(world: World, sampler: str, seed: int, budget: float, limit: float) 
     guide = make_guide(space, projector, limit_ms, floor_ms, harm)
     guide.snap = world.snap_removal
     guide_sampler(study, guide)
-    for params in first_params(study, guide):
-        study.enqueue_trial(params)
+    for start in first_proposals(study, guide):
+        start.enqueue(study)
     anchor = dict.fromkeys(("p50", "p95", "mean"), dense_ms)
     stats = LatencyStats.of_ns(np.full((2, 1), _DENSE_NS))
     run = SearchRun(

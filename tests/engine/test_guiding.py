@@ -1,0 +1,76 @@
+"""What a search proposes first: the profile's schedules on the budget, below it, and on the way to dense."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from autoprune.engine.guiding import first_proposals, looser_aims
+from autoprune.engine.landscape.guide import Guide
+from autoprune.engine.landscape.harm import HarmModel
+from autoprune.engine.projection import MARGIN, Projector
+from autoprune.engine.proposals import AIM_ATTR, Proposer, Start
+from autoprune.engine.samplers.autoprune import AutopruneSampler
+from autoprune.latency.cost_table import CostTable, Line
+from autoprune.spaces.schema import load_space_file
+from autoprune.spaces.space import Space
+
+TABLE = CostTable(
+    tokens=(8, 64, 128, 256),
+    layers_ms=((0.6, 1.5, 3.0, 7.0),) * 6,
+    around_ms=(0.3, 0.4, 0.6, 1.0),
+    first_token=((8, 0.3), (256, 2.0)),
+    scorers={"cls_attention@layer": Line(0.4), "lexicon@input": Line(0.1), "truncate@input": Line(0.05)},
+)
+DENSE_MS = TABLE.dense(256)
+TABLES = {"lexicon": "sha256:00"}
+PROBES = {
+    "lexicon": [(0, 0.7, 0.02), (0, 1.6, 0.2)],
+    "truncate": [(0, 0.7, 0.1), (0, 1.6, 0.6)],
+    "cls_attention": [(1, 0.7, 0.1), (1, 1.6, 0.5), (4, 0.7, 0.01), (4, 1.6, 0.05)],
+}
+
+
+def guide_and_study(budget, sampler=None):
+    space = Space(load_space_file("quick"), 6)
+    projector = Projector(TABLE, (256,), 2, "p50", TABLES, DENSE_MS)
+    limit, floor = budget * DENSE_MS, 0.05 * DENSE_MS
+    guide = Guide(space, projector.surface(), projector.predict, TABLES, limit, floor, HarmModel.fit(PROBES))
+    study = optuna.create_study(sampler=sampler or AutopruneSampler(0, guide), directions=["minimize", "maximize"])
+    return guide, study, Proposer(study, space, projector, limit, floor)
+
+
+def test_the_first_policies_span_the_front_from_half_the_budget_towards_dense():
+    guide, study, proposer = guide_and_study(0.4)
+    starts = first_proposals(study, guide)
+    assert [start.aim for start in starts if start.aim > 1] == pytest.approx([0.4 ** (-1 / 3), 0.4 ** (-2 / 3)])
+    for start in starts:
+        start.enqueue(study)
+    # Two starts may come to one policy, which is proposed once: so not every start is answered.
+    ratios, aims = [], []
+    while any(trial.state is TrialState.WAITING for trial in study.trials):
+        proposal = proposer.next()
+        aims.append(proposal.trial.user_attrs.get(AIM_ATTR, 1.0))
+        ratios.append(proposal.predicted_ms / guide.limit_ms)
+        assert ratios[-1] <= aims[-1] * MARGIN * 1.001
+    assert sum(ratio > 1 for ratio in ratios) == sum(aim > 1 for aim in aims) == 2
+    assert max(ratios) < 1 / 0.4
+    assert min(ratios) < 0.55
+
+
+def test_where_dense_nearly_meets_the_budget_there_is_nothing_between():
+    guide, study, _ = guide_and_study(0.95)
+    assert looser_aims(guide) == []
+    assert all(start.aim == 1 for start in first_proposals(study, guide))
+
+
+def test_other_samplers_begin_with_the_seeds_on_the_budget():
+    guide, study, _ = guide_and_study(0.4, optuna.samplers.RandomSampler(seed=0))
+    starts = first_proposals(study, guide)
+    assert starts
+    assert all(start.aim == 1 for start in starts)
+
+
+def test_an_aim_at_the_budget_leaves_no_mark():
+    _, study, _ = guide_and_study(0.4)
+    Start({"share": 1.0}).enqueue(study)
+    assert AIM_ATTR not in study.trials[0].user_attrs
