@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from autoprune.latency.consumption import flops
 from autoprune.latency.exclusive import timing_lock
 from autoprune.latency.meter import Meter, MeterSettings
 from autoprune.latency.runners import device_timer, make_runner
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from autoprune.budget import Statistic
+    from autoprune.latency.meter import Runner
     from autoprune.latency.workload import Workload
     from autoprune.policy import PruningPolicy
     from autoprune.pruning.tables import TableSet
@@ -52,6 +55,16 @@ class Timer:
     say: Callable[[str], None] | None = None
     stop: Callable[[], bool] | None = None
 
+    @cached_property
+    def _dense(self) -> Runner:
+        """Dense, made ready once: compiling it anew for every policy would take longer than timing."""
+        return make_runner(self.model, self.workload)
+
+    @cached_property
+    def dense_flops(self) -> int | None:
+        """FLOPs of dense on the first timed input, or None if not countable."""
+        return flops(self.model, self.inputs[0])
+
     def measure(self, policy: PruningPolicy, settings: MeterSettings = SEARCH_SETTINGS) -> PairedTiming:
         """Time the policy in pairs with dense, holding the machine's timing lock.
 
@@ -59,7 +72,6 @@ class Timer:
             WaitStoppedError: ``stop`` ended the wait for the lock.
         """
         pruned = twin(self.model)
-        dense_runner = make_runner(self.model, self.workload)
         with (
             timing_lock(progress=self.say, stop=self.stop),
             pin_threads(self.workload.threads),
@@ -67,7 +79,7 @@ class Timer:
         ):
             runner = make_runner(pruned, self.workload)
             meter = Meter(settings, timer=device_timer(self.workload.device))
-            return meter.measure(dense_runner, runner, self.inputs, self.statistic)
+            return meter.measure(self._dense, runner, self.inputs, self.statistic)
 
 
 def timing_figures(timing: PairedTiming, anchor: Mapping[str, float], statistic: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from autoprune.errors import MeasurementError, WaitStoppedError
 
+LOCK_TIMEOUT_S = 1800.0  # how long others may time before it is an error
 _PATIENCE_S = 1.0
 _SLICE_S = 0.25  # how soon a wish to stop is heard
 _FOLDER = "autoprune-timing"
@@ -23,7 +24,7 @@ _FOLDER = "autoprune-timing"
 
 @contextlib.contextmanager
 def timing_lock(
-    timeout_s: float = 1800.0,
+    timeout_s: float = LOCK_TIMEOUT_S,
     progress: Callable[[str], None] | None = None,
     folder: Path | None = None,
     stop: Callable[[], bool] | None = None,

@@ -114,7 +114,7 @@ def make_runner(model: PreTrainedModel, workload: Workload) -> Runner:
     """
     import torch
 
-    forward: Callable[..., Any] = torch.compile(model) if workload.runtime == "compile" else model
+    forward: Callable[..., Any] = _compiled(model) if workload.runtime == "compile" else model
     if workload.device == "cpu":
 
         def run(batch: Mapping[str, Tensor]) -> Any:
@@ -135,6 +135,29 @@ def make_runner(model: PreTrainedModel, workload: Workload) -> Runner:
         return out
 
     return run_on_device
+
+
+def _compiled(model: PreTrainedModel) -> Callable[..., Any]:
+    """Return the compiled model, with graphs of its own.
+
+    Torch does not look at a module's hooks when it looks for a graph that is there already (its
+    ``skip_nnmodule_hook_guards``): without isolation a policy would run the graph that was compiled for dense.
+
+    Raises:
+        ConfigError: This torch cannot keep graphs apart.
+    """
+    import inspect
+
+    import torch
+
+    if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
+        raise ConfigError(
+            f"The runtime compile needs torch 2.13 or newer; this is {torch.__version__}.",
+            "Update torch, or use --runtime eager.",
+        )
+    isolate: dict[str, Any] = {"isolate_recompiles": True}  # its overloads do not know it yet
+    compiled: Callable[..., Any] = torch.compile(model, **isolate)
+    return compiled
 
 
 def synchronizer(device: str) -> Callable[[], object]:

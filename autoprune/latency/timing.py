@@ -16,6 +16,7 @@ from autoprune.latency import stats
 from autoprune.latency.stats import IntArray, LatencyStats
 
 _FORMAT = 1
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,14 @@ class PairedTiming:
             self._intervals[key] = stats.ratio_interval(self.dense_ns, self.policy_ns, key[0], level=level)
         return self._intervals[key]
 
+    def dense_interval(self, statistic: str, level: float = 0.95) -> tuple[float, float]:
+        """Return the interval of dense's own statistic in ms: a bootstrap over rounds."""
+        rounds = self.dense_ns / 1e6
+        chosen = np.random.default_rng(0).integers(0, len(rounds), (_RESAMPLES, len(rounds)))
+        drawn = stats.row_statistic(rounds[chosen].reshape(_RESAMPLES, -1), statistic)
+        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
+
     def relative_half_width(self, statistic: str | None = None) -> float:
         """Return half the 95 % interval's width over the ratio."""
         low, high = self.interval(statistic)
@@ -118,6 +127,8 @@ class PairedTiming:
                 f"{self.rounds} rounds (wanted ±{self.half_width:.1%}; dense p50 {dense.p50:.1f} ms, "
                 f"p95 {dense.p95:.1f} ms, {self.outliers} outliers)"
             )
+        if causes and not self.warmed_up:
+            causes.append("the warm-up never became stable")
         return "; ".join(causes) or None
 
     def to_dict(self) -> dict[str, Any]:
