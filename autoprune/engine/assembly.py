@@ -13,7 +13,7 @@ from autoprune.engine.probing import dense_anchor, note_dense, probe_session
 from autoprune.engine.projection import Projector
 from autoprune.engine.proposals import Proposer
 from autoprune.engine.record import Recorder
-from autoprune.engine.resume import restore, stored_logits, study_record
+from autoprune.engine.resume import restore, shared_logits, stored_logits, study_record
 from autoprune.engine.run import Limits, SearchRun
 from autoprune.engine.samplers.autoprune import AutopruneSampler
 from autoprune.engine.scoreboard import Scoreboard
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from autoprune.engine.events import Observer
     from autoprune.engine.interrupt import Interrupt
     from autoprune.evaluate.pool import Pool
+    from autoprune.evaluate.quality import Logits
     from autoprune.pruning.tables import TableSet
     from autoprune.store.repository import Store
     from autoprune.store.rows import StudyRecord
@@ -77,7 +78,7 @@ def assemble(
         interrupt: Set by Ctrl-C.
     """
     recorder, study = Recorder(store, maker.study), open_study(store, maker.study, session)
-    known = stored_logits(store, maker.study)
+    known = _known_logits(session, store, maker.study, observer)
     dense = known.pop(PruningPolicy().digest(), None)
     scoreboard = Scoreboard(session.task, score_dense(pool, session, observer) if dense is None else dense)
     tell_dense(study, session, scoreboard, recorder, limits)
@@ -99,6 +100,13 @@ def assemble(
         tried=tried,
         rivals=rivals,
     )
+
+
+def _known_logits(session: Session, store: Store, study: str, observer: Observer) -> dict[str, Logits]:
+    shared = shared_logits(store, session, study)
+    if shared:
+        observer.message(f"scoring    {len(shared)} policies are known from earlier studies of this model and data")
+    return {**shared, **stored_logits(store, study)}
 
 
 def _projector(session: Session, maker: DocumentMaker, table_of: Mapping[str, str], limits: Limits) -> Projector:

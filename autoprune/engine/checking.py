@@ -16,6 +16,7 @@ from autoprune.pruning.attach import attach
 from autoprune.pruning.twin import twin
 
 _TOKENISE_ROUNDS = 5
+_COMPARED = 2  # measured at least, if there are so many: whether two policies tie takes two
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,39 @@ def check_policies(
     Args:
         timer: What to measure on.
         policies: The policies, best first.
-        limit_ratio: With a limit, the first policy that meets it is the last one measured.
+        limit_ratio: With a limit, measuring ends when a policy meets it and has a neighbour to compare with.
         settings: How long and how well.
 
     Yields:
         One verification per policy.
     """
-    for policy in policies:
+    met = False
+    for count, policy in enumerate(policies, 1):
         timing = timer.measure(policy, settings)
         yield Verified(timing, flops_ratio(timer, policy), tokenise_ms(timer))
         interval = timing.interval(timer.statistic)
-        if limit_ratio is not None and decide(interval, limit_ratio, timing.noisy, timing.drifted) == "met":
-            return
+        if limit_ratio is not None:
+            met = met or decide(interval, limit_ratio, timing.noisy, timing.drifted) == "met"
+            if met and count >= _COMPARED:
+                return
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is told of a timed policy beside its latency.
+
+    Attributes:
+        flops_ratio: FLOPs of the policy / FLOPs of dense on one timed input, or None if not countable.
+        tokenise_ms: Median time to tokenise one timed input, in milliseconds.
+    """
+
+    flops_ratio: float | None
+    tokenise_ms: float
 
 
 def flops_ratio(timer: Timer, policy: PruningPolicy) -> float | None:
     """Return FLOPs of the policy / FLOPs of dense on the first timed input."""
-    dense = flops(timer.model, timer.inputs[0])
+    dense = timer.dense_flops
     with attach(twin(timer.model), policy, tokenizer=timer.tokenizer, tables=timer.tables) as handle:
         own = flops(handle.model, timer.inputs[0])
     return own / dense if dense and own is not None else None

@@ -58,6 +58,14 @@ class DocumentMaker:
         """The budget as a share of dense latency."""
         return self.session.budget.limit_ratio(self.anchor[self.session.budget.statistic])
 
+    @property
+    def already_met(self) -> bool:
+        """Whether dense is within the budget; for one in milliseconds with the upper end of its interval."""
+        budget = self.session.budget
+        if budget.of_dense is not None:
+            return self.limit_ratio >= 1.0
+        return self.probe.dense_timing.dense_interval(budget.statistic)[1] <= self.limit_ms
+
     def make(
         self, status: str, best: figures.Row | None, optuna_study: optuna.Study | None, timed_s: float = 0.0
     ) -> dict[str, Any]:
@@ -91,7 +99,7 @@ class DocumentMaker:
             "best": best,
             "nearest_infeasible": figures.nearest_infeasible(tried, self.limit_ratio),
             "front": figures.front_rows(found, self.limit_ratio, budget.statistic),
-            "trials": _counts(optuna_study),
+            "trials": trial_counts(optuna_study),
             "elapsed_s": round(self.spent_s + time.monotonic() - self.begun, 1),
             "seconds": {**self.clock.seconds(), "of search: timing": round(timed_s, 1)},
             "versions": versions(),
@@ -120,7 +128,7 @@ class DocumentMaker:
         return max(e.n_examples for e in self.store.evaluations(self.study, samples=False) if e.trial == 0)
 
 
-def _counts(study: optuna.Study | None) -> dict[str, int]:
+def trial_counts(study: optuna.Study | None) -> dict[str, int]:
     """Count policies tried (dense is none): complete, stopped early, failed; refused proposals were not tried."""
     names = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
     trials = study.get_trials(deepcopy=False) if study is not None else []

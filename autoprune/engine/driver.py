@@ -18,7 +18,7 @@ from autoprune.engine.probing import dense_anchor
 from autoprune.engine.result import SearchResult
 from autoprune.engine.resume import pick_study
 from autoprune.engine.session import Session, open_session
-from autoprune.errors import WaitStoppedError
+from autoprune.errors import StoreError, WaitStoppedError
 from autoprune.report.publish import publish
 from autoprune.store.optuna_study import open_optuna_study
 from autoprune.store.repository import Store
@@ -58,6 +58,9 @@ def search(config: SearchConfig, observer: Observer | None = None) -> SearchResu
         session = open_session(config, observer, place)
         session.stop = lambda: interrupt.requested
         name = pick_study(store, session)
+        if _proved_nothing(store.get_study(name)):
+            observer.message(f"study      {name} found the machine too disturbed for any policy; it begins anew")
+            store.delete_study(name)
         with store.lock(name):
             known = store.get_study(name)
             if known is not None and known.result is not None and _answers(known, session):
@@ -71,6 +74,16 @@ def search(config: SearchConfig, observer: Observer | None = None) -> SearchResu
     return result
 
 
+def _proved_nothing(known: StudyRecord | None) -> bool:
+    """Say whether a study is only a disturbed probe: going on with its cost table would end the same way."""
+    return (
+        known is not None
+        and known.status == "too_noisy"
+        and known.result is not None
+        and not known.result["trials"]["complete"]
+    )
+
+
 def _answers(known: StudyRecord, session: Session) -> bool:
     """Say whether the stored result answers this call; asking for more trials goes on."""
     if known.status not in _FINAL or known.result is None:
@@ -80,8 +93,9 @@ def _answers(known: StudyRecord, session: Session) -> bool:
     if known.result.get("converged") and session.config.until == "converged":
         return True
     tried = sum(known.result["trials"].values())
-    limited = session.config.time_limit is not None and session.config.trials is None
-    return limited or tried >= (session.config.trials or session.space.file.trials)
+    limit_s = session.config.time_limit
+    timed_out = limit_s is not None and session.config.trials is None and float(known.result["elapsed_s"]) >= limit_s
+    return timed_out or tried >= (session.config.trials or session.space.file.trials)
 
 
 def _search(
@@ -103,15 +117,23 @@ def _search(
         # The policy that waited to be timed stays open in Optuna's study; the next sitting times it.
         document = maker.make("interrupted", None, open_optuna_study(store, name))
     store.set_result(name, document["status"], document)
-    publish(store, name)
+    _publish(store, name, observer)
     return SearchResult(document, session.config.db)
+
+
+def _publish(store: Store, name: str, observer: Observer) -> None:
+    """Prepare what Optuna Dashboard shows; the result stands without it."""
+    try:
+        publish(store, name)
+    except (StoreError, OSError) as error:
+        observer.message(f"dashboard  its notes and artifacts could not be written: {error}")
 
 
 def _decide(
     session: Session, store: Store, maker: DocumentMaker, observer: Observer, interrupt: Interrupt
 ) -> dict[str, Any]:
     """Answer at once where the probe suffices; else search."""
-    if maker.limit_ratio >= 1.0:
+    if maker.already_met:
         observer.message("budget     is met already, without pruning")
         return maker.make("already_met", maker.dense_row(), None)
     if maker.probe.floor_ratio_ci[0] > maker.limit_ratio:

@@ -30,6 +30,7 @@ def explore(
     pool = session.open_pool(tables, observer)
     try:
         run = assemble(session, store, maker, pool, tables, table_of, limits, observer, interrupt)
+        interrupt.listen()
         interrupt.graceful = True
         run.run()
     finally:

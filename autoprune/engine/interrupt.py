@@ -26,10 +26,14 @@ class Interrupt:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
+        self.listen()
+        return self
+
+    def listen(self) -> None:
+        """Take the signals, also again after a library took them for itself (``ray.init`` takes SIGTERM)."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
-        return self
+                self._previous.setdefault(number, signal.signal(number, self._handle))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         for number, handler in self._previous.items():

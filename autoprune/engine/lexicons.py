@@ -44,7 +44,7 @@ def _learn(
         observer.advance(texts - seen)
         seen = texts
 
-    key = tables.add(build_lexicon(session.task.model, batches, progress=advance))
+    key = tables.add(build_lexicon(session.plain_model, batches, progress=advance))
     store.put_table(key, tables.to_bytes())
     store.put_profile(*place, {"lexicon": key})
     return tables, {"lexicon": key}

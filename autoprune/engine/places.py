@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
+from autoprune.engine.checking import Extras, flops_ratio, tokenise_ms
 from autoprune.engine.timing import SEARCH_SETTINGS, Timer
 from autoprune.engine.verify import verify_policies
 from autoprune.latency.exclusive import timing_lock
@@ -99,10 +100,17 @@ class PlacedTimer:
 
     place: TimingPlace
     timer: Timer
+    _tokenise_ms: float | None = None
 
     def measure(self, policy: PruningPolicy, settings: MeterSettings = SEARCH_SETTINGS) -> PairedTiming:
         """Time the policy in pairs with dense; see ``Timer.measure``."""
         return self.place.run(self.timer, Timer.measure, policy, settings)
+
+    def extras(self, policy: PruningPolicy) -> Extras:
+        """Return what is told of a timed policy beside its latency; counted in this process, without a clock."""
+        if self._tokenise_ms is None:
+            self._tokenise_ms = tokenise_ms(self.timer)
+        return Extras(flops_ratio(self.timer, policy), self._tokenise_ms)
 
 
 @contextmanager

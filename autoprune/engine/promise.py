@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.engine import figures
 from autoprune.engine.decision import decide
+from autoprune.engine.posterior import expected_scores
 from autoprune.front.pareto import ties
 from autoprune.policy import PruningPolicy
 from autoprune.store.rows import FrontRow
@@ -46,7 +47,7 @@ def make_promise(
     observer: Observer,
     probe_noisy: bool = False,
 ) -> Promise:
-    """Verify the best policies, best score first, until one holds; store the verified front.
+    """Verify the best policies, highest expected score first, until one holds; store the verified front.
 
     Args:
         session: The loaded task.
@@ -83,10 +84,11 @@ def make_promise(
 
 
 def _candidates(found: Sequence[figures.Row], limits: Limits) -> list[figures.Row]:
-    """Return the front within the budget, best score first, dense left out."""
-    front = figures.front_rows(found, limits.ratio, limits.statistic)
-    ordered = sorted(front, key=lambda r: (-r["score"], r["latency_ms"][limits.statistic]))
-    return [r for r in ordered if r["trial"] != 0][:_CANDIDATES]
+    """Return the front within the budget, the highest expected score first, dense left out."""
+    front = [r for r in figures.front_rows(found, limits.ratio, limits.statistic) if r["trial"] != 0]
+    expected = expected_scores(found, front)
+    order = sorted(range(len(front)), key=lambda i: (-expected[i], front[i]["latency_ms"][limits.statistic]))
+    return [front[i] for i in order[:_CANDIDATES]]
 
 
 def _any_noisy(store: Store, study: str) -> bool:

@@ -128,19 +128,29 @@ def _unfinished(store: Store, study: str) -> dict[str, Any]:
         "db": store.url_masked,
         "budget": record.budget,
         "status": "interrupted",
+        "running": store.is_locked(study),
         "dense": {
             "latency_ms": anchor,
             "score": next((r["score"] for r in found if r["trial"] == 0), None),
             "n_examples": max(scored, default=0),
             "drift": drift_facts(store, study),
         },
-        "floor_ms": None,
+        "metric": record.task.get("metric"),
+        "floor_ms": float(record.config["probe"]["floor_ratio"]) * anchor[statistic],
         "workload": record.workload,
         "hardware": record.hardware,
         "best": None,
         "nearest_infeasible": figures.nearest_infeasible(tried, limit),
         "front": figures.front_rows(found, limit, statistic),
-        "trials": {"complete": len(tried), "stopped": 0, "failed": 0},
+        "trials": _trials(store, study),
         "elapsed_s": None,
         "versions": record.versions,
     }
+
+
+def _trials(store: Store, study: str) -> dict[str, int]:
+    import optuna  # local: a second, and only a search that was killed needs it
+
+    from autoprune.engine.document import trial_counts
+
+    return trial_counts(optuna.load_study(study_name=study, storage=store.storage))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from autoprune.latency.probe import ProbeResult
     from autoprune.store.repository import Store
 
+_STUDIES = 10  # whose logits are read again: some megabytes each
+
 
 def pick_study(store: Store, session: Session) -> str:
     """Return the name of the study that this search resumes or begins.
@@ -82,6 +84,27 @@ def stored_logits(store: Store, study: str) -> dict[str, Logits]:
         if row.per_example is not None and row.n_examples > longest.get(row.digest, (0, b""))[0]:
             longest[row.digest] = (row.n_examples, row.per_example)
     return {digest: unpack_logits(data) for digest, (_, data) in longest.items()}
+
+
+def shared_logits(store: Store, session: Session, study: str) -> dict[str, Logits]:
+    """Return what the latest other studies scored with this model, data and arithmetic, by digest of the policy.
+
+    Equal policies have equal logits there, whatever their budget: nothing need be scored again.
+    """
+    others = [one.name for one in store.list_studies(model=session.task.model_digest) if one.name != study]
+    found: dict[str, Logits] = {}
+    for name in others[-_STUDIES:]:
+        record = store.get_study(name)
+        if record is not None and _scores_alike(record, session):
+            longer = stored_logits(store, name)
+            found |= {digest: x for digest, x in longer.items() if len(x) >= len(found.get(digest, ()))}
+    return found
+
+
+def _scores_alike(record: StudyRecord, session: Session) -> bool:
+    own = session.workload.to_dict()
+    same = all(record.workload.get(name) == own[name] for name in ("dtype", "device", "attention"))
+    return same and record.task.get("data") == session.task.fingerprint
 
 
 def restore(

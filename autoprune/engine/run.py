@@ -14,6 +14,7 @@ from autoprune.engine.decision import excess_ms
 from autoprune.engine.pace import Pace
 from autoprune.engine.proposals import WHY_ATTR, Proposal, Proposer, note_quality, tell_values
 from autoprune.engine.timing import timing_figures
+from autoprune.errors import MeasurementError, WaitStoppedError, WorkerError
 from autoprune.evaluate.evaluator import Job, Outcome
 from autoprune.evaluate.quality import Quality
 from autoprune.evaluate.rungs import CERTAIN_SLACK, LATENCY_SLACK, Rival, is_beaten, next_rung
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from autoprune.engine.record import Recorder
     from autoprune.engine.scoreboard import Scoreboard
     from autoprune.evaluate.pool import Pool
+    from autoprune.latency.timing import PairedTiming
 
 
 @dataclass
@@ -201,12 +203,13 @@ class SearchRun:
     def _finish(self, proposal: Proposal) -> None:
         """Time a fully scored policy, keep the figures, tell the study."""
         self.observer.update(now="timing")
-        begun = time.monotonic()
-        timing = self.timer.measure(proposal.policy)
-        if timing.drifted:
-            # Another load came or went meanwhile; once more tells whether it stays.
-            timing = self.timer.measure(proposal.policy)
-        self.timed_s += time.monotonic() - begun
+        try:
+            timing = self._timed(proposal)
+        except (WaitStoppedError, MeasurementError, WorkerError):
+            raise  # the machine's fault, not the candidate's
+        except Exception as error:  # noqa: BLE001 - whatever a candidate does must not end the search
+            self._end(proposal, TrialState.FAIL, f"cannot be timed: {type(error).__name__}: {error}")
+            return
         figures = timing_figures(timing, self.limits.anchor, self.limits.statistic)
         latency_ms = figures["latency_ms"][self.limits.statistic]
         excess = excess_ms(figures, self.limits.ratio, self.limits.anchor[self.limits.statistic])
@@ -214,10 +217,19 @@ class SearchRun:
         drift, words = self.watch.observe(timing)
         if words:
             self.observer.message(words)
+        beside = self.timer.extras(proposal.policy)
         extra = {"predicted_ms": proposal.predicted_ms, "noise_cause": timing.noise_cause, **drift}
         number = proposal.trial.number
         self.recorder.measurement(
-            "search", number, proposal.digest, timing, self.limits.statistic, latency_ms, extra=extra
+            "search",
+            number,
+            proposal.digest,
+            timing,
+            self.limits.statistic,
+            latency_ms,
+            flops_ratio=beside.flops_ratio,
+            end_to_end_ms=latency_ms + beside.tokenise_ms,
+            extra=extra,
         )
         note_quality(proposal.trial, self.scoreboard.rungs(proposal.digest))
         tell_values(self.study, proposal.trial, latency_ms, quality.score, excess)
@@ -226,6 +238,15 @@ class SearchRun:
         self.rivals[proposal.digest] = Rival(latency_ms, self.scoreboard.kl(proposal.digest))
         self._note(latency_ms, quality, excess)
         self._forget(proposal)
+
+    def _timed(self, proposal: Proposal) -> PairedTiming:
+        begun = time.monotonic()
+        timing = self.timer.measure(proposal.policy)
+        if timing.drifted:
+            # Another load came or went meanwhile; once more tells whether it stays.
+            timing = self.timer.measure(proposal.policy)
+        self.timed_s += time.monotonic() - begun
+        return timing
 
     def _note(self, latency_ms: float, quality: Quality, excess: float) -> None:
         if excess > 0:

@@ -31,6 +31,7 @@ from autoprune.tasks.base import Task, TaskSpec, load_task
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 QUICKSTART_TOKENS = 256
 _TIMED_INPUTS = 9  # odd, so that a median over lengths is one input's
@@ -53,6 +54,7 @@ class Session:
         inputs: Model inputs of the workload, one per timed length.
         n_protected: Tokens of a timed input that never leave.
         place: Where timing happens.
+        plain_model: The model in its own precision: what lexicons are learned with.
         stop: Says whether the user asked for the end; None: nobody can.
     """
 
@@ -66,6 +68,7 @@ class Session:
     inputs: list[dict[str, Tensor]]
     n_protected: int
     place: TimingPlace
+    plain_model: PreTrainedModel
     stop: Callable[[], bool] | None = None
 
     @property
@@ -153,9 +156,12 @@ def open_session(config: SearchConfig, observer: Observer, place: TimingPlace | 
         attention=config.attention,
         runtime=config.runtime,
     )
-    task.model = prepare_model(task.model, workload)
+    plain_model = task.model
+    task.model = prepare_model(plain_model, workload)
     n_protected = _protected(task, space.protect, inputs)
-    return Session(config, budget, task, family, space, place.hardware, workload, inputs, n_protected, place)
+    return Session(
+        config, budget, task, family, space, place.hardware, workload, inputs, n_protected, place, plain_model
+    )
 
 
 def task_spec(config: SearchConfig) -> TaskSpec:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.engine.checking import Verified
 from autoprune.errors import MeasurementError
+from autoprune.latency.exclusive import LOCK_TIMEOUT_S
 from autoprune.latency.timing import PairedTiming
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Verified", "verify_policies"]
 
-_TIMEOUT_S = 900
+_TIMEOUT_S = 900.0  # beyond what the worker may wait for others that are timing
 
 
 def verify_policies(
@@ -66,9 +67,22 @@ def verify_policies(
 def _run_worker(place: Path) -> None:
     command = [sys.executable, "-m", "autoprune.engine.verify_worker", str(place)]
     # A session of its own: Ctrl-C reaches this driver alone, which then decides what to finish.
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=_TIMEOUT_S, start_new_session=True, check=False, env=os.environ
-    )
+    limit_s = LOCK_TIMEOUT_S + _TIMEOUT_S
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            start_new_session=True,
+            check=False,
+            env=os.environ,
+        )
+    except subprocess.TimeoutExpired:
+        raise MeasurementError(
+            f"The verification in a fresh process had not ended after {limit_s / 60:.0f} minutes.",
+            "Run the same command again when the machine is quieter; it resumes here.",
+        ) from None
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise MeasurementError(

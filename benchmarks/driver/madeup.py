@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 
 from autoprune._registry import SAMPLERS
+from autoprune.engine.checking import Extras
 from autoprune.engine.drift import DenseWatch
 from autoprune.engine.events import Observer
 from autoprune.engine.guiding import first_proposals, guide_sampler, make_guide
@@ -127,6 +128,10 @@ class MadeUpTimer:
             noise = self.rng.lognormal(0.0, 0.02, (2, 20, 9)) * DENSE_MS * 1e6
             ratio = 0.06 + 0.94 * self.logits.left[policy.digest()]
             return PairedTiming(dense_ns=noise[0].astype(np.int64), policy_ns=(noise[1] * ratio).astype(np.int64))
+
+    def extras(self, policy: PruningPolicy) -> Extras:
+        """Return nothing: what is counted here is made up."""
+        return Extras(None, 0.0)
 
 
 def build(

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from transformers import BertConfig, BertForSequenceClassification
 
 from autoprune.config import SearchConfig
+from autoprune.engine.checking import Extras
 from autoprune.engine.drift import DenseWatch
 from autoprune.engine.driver import search
 from autoprune.engine.events import Observer
@@ -210,6 +211,9 @@ class SteadyTimer:
         ratio = 0.1 + 0.9 * sum(policy.layer_counts(24, 6, 2)) / (24 * 6)
         dense = np.full((8, 4), 10_000_000)
         return PairedTiming(dense_ns=dense, policy_ns=(dense * ratio).astype(np.int64))
+
+    def extras(self, policy):
+        return Extras(None, 0.0)
 
 
 @pytest.fixture

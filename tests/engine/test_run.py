@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from autoprune._registry import SAMPLERS
+from autoprune.engine.checking import Extras
 from autoprune.engine.drift import DenseWatch
 from autoprune.engine.events import Observer
 from autoprune.engine.interrupt import Interrupt
@@ -70,6 +71,9 @@ class FakeTimer:
         ratio = 0.2 + 0.6 * (policy.stages[-1].keep if policy.stages else 1.0)
         dense = np.full((8, 4), self.dense_ns)
         return PairedTiming(dense_ns=dense, policy_ns=(dense * ratio).astype(np.int64))
+
+    def extras(self, policy):
+        return Extras(None, 0.0)
 
 
 class FakeRecorder:
