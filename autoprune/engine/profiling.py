@@ -9,6 +9,7 @@ import numpy as np
 
 from autoprune.engine.landscape.harm import HarmModel, Probe
 from autoprune.evaluate.evaluator import Job
+from autoprune.evaluate.sharing import share_out
 from autoprune.policy import PruningPolicy
 
 if TYPE_CHECKING:
@@ -47,19 +48,28 @@ def _probes(layer: int, stage: ShapeStage, tables: Mapping[str, str]) -> list[tu
     return [(layer, PruningPolicy((stage.at(keep, tables),))) for keep in _KEEPS]
 
 
-def run_profile(plan: Plan, pool: Pool, scoreboard: Scoreboard, observer: Observer) -> dict[Label, list[Probe]]:
-    """Score the plan's policies on the first examples.
+def run_profile(
+    plan: Plan, n_layers: int, pool: Pool, scoreboard: Scoreboard, observer: Observer
+) -> dict[Label, list[Probe]]:
+    """Score the plan's policies on the first examples, a group of them on each worker; layers that they share run once.
 
     A policy that fails leaves no probe; the search meets its scorer anyway and tells why it fails.
+
+    Args:
+        plan: What to probe.
+        n_layers: Layers of the model.
+        pool: Scores policies.
+        scoreboard: Knows dense.
+        observer: Told of progress.
 
     Returns:
         (layer, removal, mean KL) by scorer label.
     """
     size = min(EXAMPLES, scoreboard.n_examples)
-    jobs = {policy.digest(): policy for probes in plan.values() for _, policy in probes}
-    observer.phase("profile", len(jobs))
-    for digest, policy in jobs.items():
-        pool.submit(Job(digest, policy, 0, size))
+    policies = {policy.digest(): policy for probes in plan.values() for _, policy in probes}
+    observer.phase("profile", len(policies))
+    for group in share_out(list(policies.values()), pool.workers, n_layers):
+        pool.submit(*(Job(policy.digest(), policy, 0, size) for policy in group))
     kl: dict[str, float] = {}
     while pool.pending:
         outcome = pool.next()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,14 +66,18 @@ class Evaluator:
     Args:
         source: Model, tokenizer and examples.
         tables: Tables that policies refer to.
+
+    Attributes:
+        model: The model that policies are attached to, on the weights of the source's.
+        tables: Tables that policies refer to.
     """
 
     def __init__(self, source: ExampleSource, tables: TableSet) -> None:
         from autoprune.pruning.twin import twin
 
         self._source = source
-        self._tables = tables
-        self._model = twin(source.model)
+        self.tables = tables
+        self.model = twin(source.model)
 
     def logits(self, job: Job) -> Logits:
         """Return the pruned model's logits, shape (stop - start, classes).
@@ -80,12 +85,10 @@ class Evaluator:
         Raises:
             PolicyError: The policy does not fit the model.
         """
-        from autoprune.pruning.attach import attach
-
-        if job.policy.is_dense:
-            return self._forward(job)
-        with attach(self._model, job.policy, tokenizer=self._source.tokenizer, tables=self._tables):
-            return self._forward(job)
+        with self.attached(job.policy):
+            rows, parts = zip(*((rows, self.forward(inputs)) for rows, inputs in self.batches(job)), strict=True)
+        logits: Logits = np.concatenate(parts)[np.argsort(np.concatenate(rows))]
+        return logits
 
     def run(self, job: Job) -> Outcome:
         """Run a job; a failure of the candidate becomes an outcome, so that the search goes on."""
@@ -96,16 +99,27 @@ class Evaluator:
             return Outcome(job, None, time.perf_counter() - begun, f"{type(error).__name__}: {error}")
         return Outcome(job, logits, time.perf_counter() - begun)
 
-    def _forward(self, job: Job) -> Logits:
+    def attached(self, policy: PruningPolicy) -> AbstractContextManager[object]:
+        """Return a context in which the model carries the policy.
+
+        Raises:
+            PolicyError: The policy does not fit the model.
+        """
+        from autoprune.pruning.attach import attach
+
+        if policy.is_dense:
+            return nullcontext()
+        return attach(self.model, policy, tokenizer=self._source.tokenizer, tables=self.tables)
+
+    def batches(self, job: Job) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+        """Yield (example indices, model inputs) of a job, one batch after another."""
+        return self._source.batches(job.start, job.stop, BATCH_SIZE)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Logits:
+        """Return the logits of one batch under the policy that is attached, shape (B, classes)."""
         import torch
 
-        rows: list[np.ndarray] = []
-        parts: list[np.ndarray] = []
         with torch.inference_mode():
-            for indices, inputs in self._source.batches(job.start, job.stop, BATCH_SIZE):
-                here = {name: tensor.to(self._model.device) for name, tensor in inputs.items()}
-                parts.append(self._model(**here).logits.float().cpu().numpy())
-                rows.append(indices)
-        order = np.argsort(np.concatenate(rows))
-        logits: Logits = np.concatenate(parts)[order]
-        return logits
+            here = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+            found: Logits = self.model(**here).logits.float().cpu().numpy()
+        return found

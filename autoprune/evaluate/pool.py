@@ -33,8 +33,11 @@ class Pool(Protocol):
         """Jobs that can be submitted without waiting."""
         ...
 
-    def submit(self, job: Job) -> None:
-        """Take a job."""
+    def submit(self, *jobs: Job) -> None:
+        """Take jobs, each of which becomes an outcome of its own.
+
+        Those that are submitted together go to one worker, which does once what neighbours have in common (``group``).
+        """
         ...
 
     def next(self) -> Outcome:

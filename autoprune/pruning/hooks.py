@@ -137,6 +137,7 @@ class Engine:
         run.watch = watcher(plan, run, plan.watched[number]) if number in plan.watched else None
         if number == self.last and plan.shortcut:
             run.first, run.rows, run.watch = True, left.shape[1], first_query
+        run.inside = run.first or number in plan.after or (plan.proportional and run.sizes is not None)
         if plan.proportional:
             run.watch = sized_attention(run, run.watch)
         if run.trace is not None:

@@ -73,6 +73,8 @@ class Run:
         changed: Whether tokens have left since the model made its masks.
         watch: What to call in place of the next attention function, or None.
         first: Whether the layer that runs now computes the first token alone.
+        inside: Whether the policy acts inside the layer that runs now, so that its arguments alone do not settle
+            what it returns.
     """
 
     def __init__(self, owner: object, parent: Run | None) -> None:
@@ -97,6 +99,7 @@ class Run:
         self.changed = False
         self.watch: Callable[..., Any] | None = None
         self.first = False
+        self.inside = False
         self.rows = 0
         self.calls = 0
         self.masks: dict[Any, Any] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from world import World
@@ -11,6 +12,7 @@ from world import World
 from autoprune.evaluate.evaluator import Job, Outcome
 from autoprune.evaluate.pools.replay import ReplayPool
 from autoprune.evaluate.quality import Logits
+from autoprune.evaluate.sharing import shared_layers
 from autoprune.policy import PruningPolicy
 
 LEXICON_TEXTS = 320
@@ -88,8 +90,18 @@ class Logs(dict[str, Logits]):
     """Recorded logits, looked up or computed when a policy is first asked for."""
 
 
+def repeated(world: World, before: PruningPolicy, policy: PruningPolicy) -> float:
+    """Return the cost (share of dense) of the layers that a policy shares with the one before it in its group."""
+    table, costs = world.table, []
+    shared = shared_layers(before, policy, table.n_layers)
+    for length in world.lengths:
+        counts = policy.layer_counts(length, table.n_layers, world.n_protected)[:shared]
+        costs.append(sum(table.layer(index, count) for index, count in enumerate(counts)) / table.dense(length))
+    return sum(costs) / len(costs)
+
+
 class AccountedPool(ReplayPool):
-    """The replay pool with every job charged; it stops the search when the means are spent.
+    """The replay pool with every job charged, layers that a group's jobs share once; it stops a search that spent all.
 
     Args:
         account: What is charged.
@@ -101,12 +113,16 @@ class AccountedPool(ReplayPool):
         self._logs = Logs()
         super().__init__(self._logs)
         self._account, self._limit, self._stop = account, limit, stop
+        self._saved: dict[Job, float] = {}
         self.purpose = "search"
 
-    def submit(self, job: Job) -> None:
-        """Take a job."""
-        self._logs[job.policy.digest()] = self._account.world.logits(job.policy)
-        super().submit(job)
+    def submit(self, *jobs: Job) -> None:
+        """Take a group of jobs."""
+        world = self._account.world
+        for job in jobs:
+            self._logs[job.policy.digest()] = world.logits(job.policy)
+        self._saved |= {job: repeated(world, before.policy, job.policy) for before, job in pairwise(jobs)}
+        super().submit(*jobs)
 
     def next(self) -> Outcome:
         """Return a result, and charge it."""
@@ -115,7 +131,7 @@ class AccountedPool(ReplayPool):
         if outcome.logits is None:
             raise LookupError(outcome.error)
         rung = f"{self.purpose} to {job.stop}" if self.purpose == "search" else self.purpose
-        account.charge(rung, job.stop - job.start, account.world.cost(job.policy))
+        account.charge(rung, job.stop - job.start, account.world.cost(job.policy) - self._saved.pop(job, 0.0))
         if self.purpose == "search" and job.stop == len(account.world.labels):
             account.note(job.policy)
         if account.spent >= self._limit:

@@ -76,22 +76,35 @@ def recorded(work: Path) -> set[str]:
 
 def score(work: Path, job: int, jobs: int, chunks: int | None) -> None:
     """Score this process' share of what is missing, a chunk at a time."""
-    from sharing import SharedScoring, sharing_order
+    from autoprune.evaluate.evaluator import Evaluator
+    from autoprune.evaluate.sharing import share_out
 
     task = open_task()
     tables, digests = open_lexicon(task, work)
     lattice = Lattice.read(digests)
-    scoring, known = SharedScoring(task, tables), recorded(work)
-    missing = [policy for policy in wanted(lattice) if policy.digest() not in known]
-    missing = sharing_order(missing, lattice.n_layers)[len(missing) * job // jobs : len(missing) * (job + 1) // jobs]
+    evaluator, known = Evaluator(task, tables), recorded(work)
+    parts = share_out([p for p in wanted(lattice) if p.digest() not in known], jobs, lattice.n_layers)
+    missing = parts[job] if job < len(parts) else []
     for number in range(0, len(missing), PER_CHUNK):
         if chunks is not None and number >= chunks * PER_CHUNK:
             return
         begun = time.perf_counter()
-        logits = scoring.logits(missing[number : number + PER_CHUNK], lattice.examples)
+        logits = logits_of(evaluator, missing[number : number + PER_CHUNK], lattice.examples)
         save_recording(work / f"chunk-{next(iter(logits))[:16]}.npz", logits)
         left, seconds = len(missing) - number - len(logits), time.perf_counter() - begun
         print(f"process {job}: {len(logits)} policies in {seconds:.0f} s, {left} left", flush=True)
+
+
+def logits_of(evaluator: Any, policies: list[PruningPolicy], examples: int) -> dict[str, np.ndarray]:
+    """Return logits on the first examples by digest; layers that policies have in common run once."""
+    from autoprune.evaluate.evaluator import Job
+    from autoprune.evaluate.group import run_group
+
+    outcomes = run_group(evaluator, [Job(policy.digest(), policy, 0, examples) for policy in policies])
+    for outcome in outcomes:
+        if outcome.logits is None:
+            sys.exit(f"{outcome.job.policy.describe()} failed: {outcome.error}")
+    return {outcome.job.key: outcome.logits for outcome in outcomes if outcome.logits is not None}
 
 
 def score_all(work: Path, jobs: int, chunks: int | None) -> None:

@@ -142,7 +142,7 @@ def _profile(world: World, pool: AccountedPool, scoreboard: Scoreboard) -> HarmM
         for label, probes in profile_policies(world.space, world.tables).items()
     }
     pool.purpose = "profile"
-    harm = HarmModel.fit(run_profile(plan, pool, scoreboard, Observer()))
+    harm = HarmModel.fit(run_profile(plan, world.space.n_layers, pool, scoreboard, Observer()))
     pool.purpose = "search"
     return harm
 

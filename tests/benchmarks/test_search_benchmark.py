@@ -4,14 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
-from account import Account
+from account import Account, AccountedPool
 from figures import curve, first_at, regret, volume
 from searchers import decode, free_space, plain, product, quiet
 from simulator import STEP, TOKENS, Simulated, _thin
 from world import Truth
 
+from autoprune.evaluate.evaluator import Job
 from autoprune.evaluate.quality import kl_per_example
-from autoprune.policy import PruningPolicy
+from autoprune.policy import PruningPolicy, Stage
 
 BUDGET = 0.5
 
@@ -111,6 +112,20 @@ def test_a_product_search_pays_for_everything(world, sampler):
     assert account.found
     assert [f.spent for f in account.found] == sorted(f.spent for f in account.found)
     assert all(f.ratio <= BUDGET * 1.1 for f in account.found)
+
+
+def test_layers_that_a_group_shares_are_charged_once(world):
+    layer = [world.table.layer(index, TOKENS) / world.table.dense(TOKENS) for index in range(6)]
+    account = Account(world, BUDGET)
+    pool = AccountedPool(account, 1e9, lambda: None)
+    deep, middle, first = (PruningPolicy((Stage(at, "random", keep=0.5),)) for at in (4, 2, 1))
+    pool.submit(*(Job(policy.digest(), policy, 0, 64) for policy in (deep, middle, first)))
+    pool.submit(Job(deep.digest(), deep, 64, 256))
+    while pool.pending:
+        pool.next()
+    costs = [world.cost(deep), world.cost(middle) - sum(layer[:2]), world.cost(first) - layer[0]]
+    expected = (64 * sum(costs) + 192 * world.cost(deep)) / (len(world.labels) * BUDGET)
+    assert account.spent == pytest.approx(expected)
 
 
 def test_the_same_seed_gives_the_same_search(world):

@@ -12,11 +12,30 @@ from autoprune.evaluate.evaluator import Job
 from autoprune.evaluate.pool import fitting_workers, open_pool
 from autoprune.evaluate.pools.local import LocalPool
 from autoprune.evaluate.pools.ray import _fits
+from autoprune.evaluate.pools.replay import ReplayPool
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning.tables import TableSet
+from autoprune.testing.pools import run_pool
 
 N = 40
 POLICIES = [PruningPolicy(), PruningPolicy((Stage(1, "cls_attention", keep=0.5),))]
+ALIKE = [*POLICIES, *(PruningPolicy((Stage(2, "cls_attention", keep=keep),)) for keep in (0.6, 0.3))]
+MISFIT = PruningPolicy((Stage(99, "cls_attention", keep=0.5),))
+
+
+def test_the_local_pool_passes_the_suite(examples):
+    run_pool(LocalPool(examples, TableSet()), ALIKE, MISFIT, N)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_replay_pool_passes_the_suite(workers):
+    logits = {policy.digest(): np.full((N, 3), i, dtype=np.float32) for i, policy in enumerate(ALIKE)}
+    run_pool(ReplayPool(logits, workers), ALIKE, MISFIT, N)
+
+
+@pytest.mark.ray
+def test_the_ray_pool_passes_the_suite(examples):
+    run_pool(open_pool(examples, TableSet(), 2, None), ALIKE, MISFIT, N)
 
 
 def drain(pool):
@@ -45,7 +64,7 @@ def test_local_pool_returns_examples_in_order(examples):
 
 def test_a_failing_candidate_is_an_outcome(examples):
     pool = LocalPool(examples, TableSet())
-    pool.submit(Job("bad", PruningPolicy((Stage(99, "cls_attention", keep=0.5),)), 0, 16))
+    pool.submit(Job("bad", MISFIT, 0, 16))
     outcome = pool.next()
     assert outcome.logits is None
     assert "PolicyError" in outcome.error

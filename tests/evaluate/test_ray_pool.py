@@ -54,6 +54,15 @@ class Recording:
         return self.inner.batches(start, stop, batch_size)
 
 
+class Deadly(torch.nn.Module):
+    """A step of a layer that ends the process when few tokens come."""
+
+    def forward(self, hidden):
+        if hidden.shape[1] < 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return hidden
+
+
 @pytest.fixture(scope="module")
 def here():
     import ray
@@ -79,6 +88,21 @@ def test_a_candidate_that_kills_its_workers_is_tried_three_times_and_fails_alone
     for key in ("0", "32"):
         assert found[key].error is None
         assert 1 <= tried.count(f"{key}-{min(N, int(key) + 16)}") <= 3
+
+
+def test_a_group_whose_worker_dies_falls_apart_and_the_killer_fails_alone(here, examples):
+    examples.model.bert.encoder.layer[2].output.dropout = Deadly()
+    pool = RayPool(examples, TableSet(), 2)
+    policies = [PruningPolicy((Stage(1, "cls_attention", keep=keep),)) for keep in (0.6, 0.2, 0.5)]
+    try:
+        pool.submit(*(Job(f"{policy.stages[0].keep}", policy, 0, 16) for policy in policies))
+        assert pool.pending == 3
+        found = {outcome.job.key: outcome for outcome in drain(pool)}
+    finally:
+        pool.close()
+    assert sorted(found) == ["0.2", "0.5", "0.6"]
+    assert "died 3 times" in found["0.2"].error
+    assert found["0.5"].error is found["0.6"].error is None
 
 
 def test_idle_workers_that_die_together_cost_no_candidate_its_tries(here, examples):

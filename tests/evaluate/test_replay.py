@@ -77,6 +77,18 @@ def test_ties_keep_the_order_of_submission(recorded):
     assert pool.clock == 4.0
 
 
+def test_a_group_runs_on_one_worker_as_long_as_its_jobs_together(recorded):
+    pool = ReplayPool(recorded, workers=2, seconds=lambda job: float(job.key))
+    pool.submit(job(A, key="1"), job(B, key="2"))
+    pool.submit(job(A, key="4"))
+    found = []
+    while pool.pending:
+        outcome = pool.next()
+        found.append((outcome.job.key, outcome.seconds, pool.clock, pool.pending))
+    assert found == [("1", 1.0, 3.0, 2), ("2", 2.0, 3.0, 1), ("4", 4.0, 4.0, 0)]
+    assert sorted(pool.busy) == [3.0, 4.0]
+
+
 @pytest.mark.parametrize(("workers", "wanted"), [(1, 1), (4, 5)])
 def test_it_wants_as_many_jobs_as_the_real_pools(recorded, workers, wanted):
     pool = ReplayPool(recorded, workers=workers)

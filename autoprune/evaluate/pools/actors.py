@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from autoprune.errors import WorkerError
 from autoprune.evaluate.evaluator import Evaluator, ExampleSource, Job, Outcome
+from autoprune.evaluate.group import run_group
 from autoprune.pruning.tables import TableSet
 
 _SETTLE_S = 30.0  # how long a pool waits for its other actors once the first is ready
@@ -44,9 +45,9 @@ class Worker:
         self._device = str(source.model.device)
         self._evaluator = Evaluator(source, tables)
 
-    def run(self, job: Job) -> Outcome:
-        """Score a job."""
-        return self._evaluator.run(job)
+    def run(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Score a group of jobs."""
+        return run_group(self._evaluator, jobs)
 
     def ready(self) -> int:
         """Return the process id."""

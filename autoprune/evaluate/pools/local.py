@@ -1,4 +1,4 @@
-"""The pool that scores in this process, one job at a time."""
+"""The pool that scores in this process, one group of jobs at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import deque
 
 from autoprune._registry import POOLS
 from autoprune.evaluate.evaluator import Evaluator, ExampleSource, Job, Outcome
+from autoprune.evaluate.group import run_group
 from autoprune.pruning.tables import TableSet
 
 
@@ -22,26 +23,31 @@ class LocalPool:
 
     def __init__(self, source: ExampleSource, tables: TableSet) -> None:
         self._evaluator = Evaluator(source, tables)
-        self._queue: deque[Job] = deque()
+        self._queue: deque[tuple[Job, ...]] = deque()
+        self._done: deque[Outcome] = deque()
 
     @property
     def pending(self) -> int:
         """Jobs submitted and not yet returned."""
-        return len(self._queue)
+        return sum(map(len, self._queue)) + len(self._done)
 
     @property
     def wanted(self) -> int:
         """Jobs that can be submitted without waiting."""
-        return max(0, 1 - len(self._queue))
+        return max(0, 1 - self.pending)
 
-    def submit(self, job: Job) -> None:
-        """Queue a job."""
-        self._queue.append(job)
+    def submit(self, *jobs: Job) -> None:
+        """Queue jobs as one group."""
+        if jobs:
+            self._queue.append(jobs)
 
     def next(self) -> Outcome:
-        """Score the oldest job and return its outcome."""
-        return self._evaluator.run(self._queue.popleft())
+        """Return an outcome of the oldest group, which is scored when its first is asked for."""
+        if not self._done:
+            self._done.extend(run_group(self._evaluator, self._queue.popleft()))
+        return self._done.popleft()
 
     def close(self) -> None:
         """Forget what was not begun."""
         self._queue.clear()
+        self._done.clear()

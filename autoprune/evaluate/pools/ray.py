@@ -1,4 +1,4 @@
-"""The pool of Ray actors: each loads the model once and scores one job at a time."""
+"""The pool of Ray actors: each loads the model once and scores one group of jobs at a time."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ _PATIENCE_S, _PATIENCE_CLUSTER_S = 120.0, 600.0  # a cluster may have to boot a 
 class RayPool:
     """Scores jobs on Ray actors; a job whose actor dies is tried again on another, at most twice.
 
+    A group whose actor dies falls apart: its jobs are tried again one by one, for one of them may be what kills.
     Actors that die are replaced, on nodes that joined meanwhile if need be. Actors for which there is no
     room wait for it, and the others begin without them.
 
@@ -66,8 +67,9 @@ class RayPool:
         self.workers = room(gpus, self._bytes) if workers is None else workers
         self._source, self._tables = ray.put(source), ray.put(tables)
         self._asked = 0
-        self._queue: deque[tuple[Job, int]] = deque()
-        self._running: dict[Any, tuple[Job, int, Any]] = {}
+        self._queue: deque[tuple[tuple[Job, ...], int]] = deque()
+        self._running: dict[Any, tuple[tuple[Job, ...], int, Any]] = {}
+        self._done: deque[Outcome] = deque()
         default = _PATIENCE_S if address is None else _PATIENCE_CLUSTER_S
         self._crew = Crew(self.workers, self._actor, default if patience is None else patience)
         try:
@@ -79,17 +81,19 @@ class RayPool:
     @property
     def pending(self) -> int:
         """Jobs submitted and not yet returned."""
-        return len(self._queue) + len(self._running)
+        groups = [jobs for jobs, _ in self._queue] + [jobs for jobs, _, _ in self._running.values()]
+        return sum(map(len, groups)) + len(self._done)
 
     @property
     def wanted(self) -> int:
         """Jobs that can be submitted without waiting; one more than live actors, so that none idles."""
         return max(0, self._crew.live + 1 - self.pending)
 
-    def submit(self, job: Job) -> None:
-        """Give the job to an idle actor, or queue it."""
-        self._queue.append((job, 0))
-        self._feed()
+    def submit(self, *jobs: Job) -> None:
+        """Give a group of jobs to an idle actor, or queue it."""
+        if jobs:
+            self._queue.append((jobs, 0))
+            self._feed()
 
     def next(self) -> Outcome:
         """Wait for any job to end and return its outcome.
@@ -97,26 +101,27 @@ class RayPool:
         Raises:
             WorkerError: All actors are lost and none can be started.
         """
+        while not self._done:
+            reference = self._wait()
+            if reference is not None:
+                self._collect(reference)
+        return self._done.popleft()
+
+    def _collect(self, reference: Any) -> None:
+        """Take what came of a group, its outcomes or its actor's death."""
         import ray
         from ray.exceptions import RayError
 
-        while True:
-            reference = self._wait()
-            if reference is None:
-                continue
-            job, tries, actor = self._running.pop(reference)
-            self._crew.busy -= 1
-            try:
-                outcome: Outcome = ray.get(reference)
-            except RayError as error:
-                self._crew.replace(actor)
-                lost = self._retry(job, tries, error)
-                if lost is not None:
-                    return lost
-                continue
+        jobs, tries, actor = self._running.pop(reference)
+        self._crew.busy -= 1
+        try:
+            self._done.extend(ray.get(reference))
+        except RayError as error:
+            self._crew.replace(actor)
+            self._retry(jobs, tries, error)
+        else:
             self._crew.idle.append(actor)
-            self._feed()
-            return outcome
+        self._feed()
 
     def close(self) -> None:
         """Stop the actors, and the cluster if this pool started it."""
@@ -127,6 +132,7 @@ class RayPool:
         self._crew.close()
         self._queue.clear()
         self._running.clear()
+        self._done.clear()
         if self._owns_cluster:
             ray.shutdown()
 
@@ -170,13 +176,12 @@ class RayPool:
         self.workers = self._crew.size = max(self.workers, room(self._gpus, self._bytes))
         self._crew.fill()
 
-    def _retry(self, job: Job, tries: int, error: Exception) -> Outcome | None:
-        if tries >= _RETRIES:
-            self._feed()
-            return Outcome(job, None, 0.0, f"The worker died {tries + 1} times: {first_line(error)}")
-        self._queue.appendleft((job, tries + 1))
-        self._feed()
-        return None
+    def _retry(self, jobs: Sequence[Job], tries: int, error: Exception) -> None:
+        if tries < _RETRIES:
+            self._queue.extendleft(((job,), tries + 1) for job in reversed(jobs))
+            return
+        why = f"The worker died {tries + 1} times: {first_line(error)}"
+        self._done.extend(Outcome(job, None, 0.0, why) for job in jobs)
 
     def _actor(self) -> Any:
         import ray
@@ -189,10 +194,10 @@ class RayPool:
 
     def _feed(self) -> None:
         while self._queue and self._crew.idle:
-            job, tries = self._queue.popleft()
+            jobs, tries = self._queue.popleft()
             actor = self._crew.idle.pop()
             self._crew.busy += 1
-            self._running[actor.run.remote(job)] = (job, tries, actor)
+            self._running[actor.run.remote(jobs)] = (jobs, tries, actor)
 
 
 def timer_nodes() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The pool that answers from recorded logits, on a virtual clock: search code is tested in seconds.
 
-Workers are simulated: each runs one job at a time for as long as ``seconds`` says, results come in the
-order of their virtual finish, and a job waits until the driver fetches a result, as on the Ray pool.
+Workers are simulated: each runs one group of jobs at a time for as long as ``seconds`` says of its jobs together,
+results come in the order of their virtual finish, and a group waits until the driver fetches a result, as on the Ray
+pool. What the jobs of a group save by sharing layers is not simulated.
 """
 
 from __future__ import annotations
@@ -54,16 +55,17 @@ class ReplayPool:
         self._recorded, self._seconds, self._watch = recorded, seconds, watch
         self.driver_seconds = 0.0
         self._left = 0.0 if watch is None else watch()
-        self._queue: deque[Job] = deque()
+        self._queue: deque[tuple[Job, ...]] = deque()
+        self._done: deque[Outcome] = deque()
         self._idle = list(range(workers - 1, -1, -1))
-        # (finish, order of start, worker, duration, job): the order settles ties, so that runs agree.
-        self._running: list[tuple[float, int, int, float, Job]] = []
+        # (finish, order of start, worker, duration, jobs with theirs): the order settles ties, so that runs agree.
+        self._running: list[tuple[float, int, int, float, list[tuple[Job, float]]]] = []
         self._started = 0
 
     @property
     def pending(self) -> int:
         """Jobs submitted and not yet returned."""
-        return len(self._queue) + len(self._running)
+        return sum(map(len, self._queue)) + sum(len(running[-1]) for running in self._running) + len(self._done)
 
     @property
     def wanted(self) -> int:
@@ -71,30 +73,36 @@ class ReplayPool:
         simulated = len(self.busy)
         return max(0, simulated + (simulated > 1) - self.pending)
 
-    def submit(self, job: Job) -> None:
-        """Give the job to an idle worker, or queue it."""
+    def submit(self, *jobs: Job) -> None:
+        """Give a group of jobs to an idle worker, or queue it."""
         self._enter()
-        self._queue.append(job)
+        if jobs:
+            self._queue.append(jobs)
         self._feed()
         self._leave()
 
     def next(self) -> Outcome:
-        """Let the clock run to the next finish, and return that job's outcome."""
+        """Let the clock run to the next finish if nothing has finished, and return an outcome."""
         self._enter()
-        finish, _, worker, duration, job = heapq.heappop(self._running)
+        if not self._done:
+            self._finish()
+        self._leave()
+        return self._done.popleft()
+
+    def _finish(self) -> None:
+        finish, _, worker, duration, jobs = heapq.heappop(self._running)
         # A finish in the past waited for the driver, and its worker with it.
         self.clock = max(self.clock, finish)
         self.busy[worker] += duration
         self._idle.append(worker)
         self._feed()
-        outcome = self._answer(job, duration)
-        self._leave()
-        return outcome
+        self._done.extend(self._answer(job, lasts) for job, lasts in jobs)
 
     def close(self) -> None:
         """Forget what was not finished."""
         self._queue.clear()
         self._running.clear()
+        self._done.clear()
 
     @property
     def busy_share(self) -> float:
@@ -106,9 +114,10 @@ class ReplayPool:
 
     def _feed(self) -> None:
         while self._queue and self._idle:
-            job, worker = self._queue.popleft(), self._idle.pop()
-            duration = 0.0 if self._seconds is None else self._seconds(job)
-            heapq.heappush(self._running, (self.clock + duration, self._started, worker, duration, job))
+            jobs, worker = self._queue.popleft(), self._idle.pop()
+            timed = [(job, 0.0 if self._seconds is None else self._seconds(job)) for job in jobs]
+            duration = sum(lasts for _, lasts in timed)
+            heapq.heappush(self._running, (self.clock + duration, self._started, worker, duration, timed))
             self._started += 1
 
     def _answer(self, job: Job, duration: float) -> Outcome:
