@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from autoprune._registry import REDUCERS, SCORERS
 from autoprune.engine.consuming import Consumption, consume
 from autoprune.engine.events import Observer
 from autoprune.engine.places import open_place
@@ -89,7 +90,7 @@ def run_probe(
         session = open_session(config, observer, place)
         longest = max(session.workload.lengths)
         batches = {rows: session.task.inputs((longest,), rows)[0] for rows in batch_sizes}
-        result = probe_session(session, store, observer, fresh=fresh)
+        result = probe_session(session, store, observer, SCORERS.names(), REDUCERS.names(), fresh=fresh)
         observer.message("probe      memory, energy, throughput")
         consumption = place.run(session.timer(say=observer.message), consume, result, batches)
     observer.done()

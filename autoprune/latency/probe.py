@@ -80,8 +80,7 @@ def probe(
         progress: Is told in words what happens.
         tokenizer: Names the special tokens; None: see ``attach``.
         scorers: Whose cost to measure, such as those of the search space; None takes ``QUICK_SCORERS``,
-            () none. The table charges the others as the dearest measured one, and ``measure_overheads``
-            adds them later.
+            () none. The table charges the others as the dearest measured one.
         reducers: Likewise; None takes ``QUICK_REDUCERS``.
         tokens: Points of the sweep; None takes a ladder up to the longest input.
         tokenize: Turns input number i from text into tensors, for the end-to-end figure.

@@ -74,6 +74,10 @@ class ProbeResult:
         if self.scorer_ms:
             costs = sorted(self.scorer_ms.items(), key=lambda item: item[1])
             out.append("scoring    " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in costs))
+        if self.cost_table.reducers:
+            most = self.cost_table.tokens[-1]
+            beyond = ", ".join(f"{name} {line.at(most):.2f} ms" for name, line in self.cost_table.reducers.items())
+            out.append(f"reducing   beyond drop: {beyond}")
         if self.memory_peak is not None:
             out.append(f"memory     {self.memory_peak / 2**20:.0f} MiB at most, weights {self.model_bytes / 2**20:.0f}")
         return out + [f"note       {note}" for note in self.notes]
