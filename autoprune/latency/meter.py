@@ -178,9 +178,6 @@ class Meter:
         check_statistic(statistic)
         if not inputs:
             raise MeasurementError("There is no input to time.", "Ask for at least one sequence length.")
-        # What happens at a first call alone (compiling above all) belongs to no round and not under the cap.
-        for batch in inputs:
-            dense(batch), policy(batch)
         began, rng = self._clock(), np.random.default_rng(self.settings.seed)
         with quiet_collector():
             warmups, stable = self._warm_up((dense, policy), inputs, rng, began)
