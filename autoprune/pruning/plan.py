@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from autoprune._registry import REDUCERS, SCORERS
 from autoprune.errors import PolicyError, UnsupportedModelError
 from autoprune.policy import PruningPolicy, Stage
+from autoprune.pruning.attention import backend_of
 from autoprune.pruning.context import Reducer, Scorer
 from autoprune.pruning.family import Family
 from autoprune.pruning.params import parse
@@ -69,6 +70,7 @@ class Plan:
     after: dict[int, list[StagePlan]] = field(default_factory=dict)
     watched: dict[int, list[StagePlan]] = field(default_factory=dict)
     sized: bool = False
+    backend: str = "sdpa"
 
     @property
     def shortcut(self) -> bool:
@@ -116,6 +118,7 @@ def make_plan(model: PreTrainedModel, policy: PruningPolicy, family: Family, tab
         restores=family.restores(model),
         guard_last=family.cached,
         padding_id=int(getattr(model.config, "pad_token_id", None) or 0),
+        backend=backend_of(family.core(model)),
     )
     _check_shortcut(plan, model)
     _check_model(plan, model)

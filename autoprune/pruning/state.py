@@ -75,6 +75,7 @@ class Run:
         first: Whether the layer that runs now computes the first token alone.
         inside: Whether the policy acts inside the layer that runs now, so that its arguments alone do not settle
             what it returns.
+        past: Tokens that the cache held before this pass, by layer 0's count.
     """
 
     def __init__(self, owner: object, parent: Run | None) -> None:
@@ -108,6 +109,7 @@ class Run:
         self.sources: Tensor | None = None
         self.prefix: Any = None
         self.step = False
+        self.past = 0
         self.guessed = False
         self.shortened: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.full: dict[str, Any] = {}

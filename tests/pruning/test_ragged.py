@@ -1,0 +1,47 @@
+"""Batches without padding whose rows lose different numbers of tokens: each row must equal itself alone."""
+
+import pytest
+import torch
+
+from autoprune.policy import PruningPolicy, Stage
+from autoprune.pruning import attach
+from autoprune.testing.suite import pruned
+from autoprune.testing.tiny import Tiny, build, inputs, one_row, tiny
+
+LENGTHS = (16, 16, 16)
+CAUSAL = ["Llama", "Qwen2", "Qwen3", "CLIP text"]
+RAGGED = PruningPolicy(stages=(Stage(1, "norm", threshold=1.0), Stage(3, "norm", mass=0.6)))
+
+
+def _check(recipe: Tiny, attention: str) -> None:
+    model, batch = build(recipe, head=bool(recipe.head), attention=attention), inputs(recipe, LENGTHS)
+    batch.pop("attention_mask", None)
+    together, trace = pruned(model, recipe, RAGGED, batch)
+    assert len(set(trace.stages[0].tokens)) > 1, "the case is not ragged"
+    for row in range(len(LENGTHS)):
+        alone, _ = pruned(model, recipe, RAGGED, one_row(recipe, batch, row))
+        torch.testing.assert_close(together[row], alone[0], atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_causal_models_do_not_look_ahead(family: str) -> None:
+    _check(tiny(family), "sdpa")
+
+
+@pytest.mark.parametrize("family", ["BERT", "ModernBERT", "ViT", "T5 encoder", "wav2vec2", "Llama"])
+def test_the_eager_backend_gets_a_mask_that_it_can_add(family: str) -> None:
+    _check(tiny(family), "eager")
+
+
+@pytest.mark.parametrize("family", CAUSAL[:3])
+@pytest.mark.parametrize("given", [True, False])
+def test_generate_from_prompts_of_one_length(family: str, given: bool) -> None:
+    recipe = tiny(family)
+    model, batch = build(recipe, head=True), inputs(recipe, LENGTHS)
+    if not given:
+        del batch["attention_mask"]
+    how = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    with attach(model, RAGGED):
+        together = model.generate(**batch, **how)
+        for row in range(3):
+            assert together[row].tolist() == model.generate(**one_row(recipe, batch, row), **how)[0].tolist()
