@@ -58,6 +58,12 @@ def apply_stage(plan: Plan, run: Run, stage: StagePlan, hidden: Tensor | None) -
     counts = _counts(run, stage, score)
     if counts == run.current:
         return hidden
+    if plan.family.masks == "none" and min(counts) < max(counts):
+        raise PolicyError(
+            f"Stage {stage.index} leaves {min(counts)} to {max(counts)} tokens in the rows of one batch, and "
+            f"{plan.family.name} has no mask that could hide the padding of the shorter ones.",
+            "Use keep, or batches of one.",
+        )
     if run.guessed and stage.reducer.merges:
         raise PolicyError(
             f"The reducer {stage.stage.reduce!r} must know how many tokens are protected, which a tracer cannot read.",

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from autoprune.errors import PolicyError
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning import attach
 from autoprune.testing.suite import pruned
@@ -45,3 +46,14 @@ def test_generate_from_prompts_of_one_length(family: str, given: bool) -> None:
         together = model.generate(**batch, **how)
         for row in range(3):
             assert together[row].tolist() == model.generate(**one_row(recipe, batch, row), **how)[0].tolist()
+
+
+def test_whisper_refuses_what_no_mask_could_hide() -> None:
+    recipe = tiny("Whisper encoder")
+    model, batch = build(recipe), inputs(recipe, LENGTHS)
+    with pytest.raises(PolicyError, match="Whisper encoder has no mask"):
+        pruned(model, recipe, RAGGED, batch)
+    _, trace = pruned(model, recipe, RAGGED, one_row(recipe, batch, 0))
+    assert len(trace.stages) == 2
+    keep = PruningPolicy(stages=(Stage(1, "norm", keep=0.5),))
+    assert pruned(model, recipe, keep, batch)[1].stages[0].tokens == [10, 10, 10]
