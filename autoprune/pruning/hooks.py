@@ -155,7 +155,8 @@ class Engine:
         if run.prefix is None:
             return None
         hidden: Tensor = args[0] if args else kwargs[self.layer_names[0]]
-        mask = step_mask(run.prefix, number, kwargs.get("attention_mask"), hidden.shape[1], run.past)
+        form = MaskForm(self.plan.backend, hidden.dtype)
+        mask = step_mask(run.prefix, number, kwargs.get("attention_mask"), form, hidden.shape[1], run.past)
         return args, {**kwargs, "attention_mask": mask}
 
     def _apply(self, run: Run, stage: StagePlan, hidden: Tensor) -> Tensor:

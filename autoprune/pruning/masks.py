@@ -40,6 +40,8 @@ def _build(family: Family, run: Run, given: Tensor | None, form: MaskForm) -> Te
         return _square(run)
     if run.valid is None or family.masks == "none":
         return None
+    if form.flat(given):
+        return run.valid
     mask = run.valid[:, None, None, :]
     if family.masks == "causal":
         # The model left the order to the backend, which drops it as soon as there is any mask.
@@ -59,6 +61,10 @@ class MaskForm:
 
     backend: str
     dtype: torch.dtype
+
+    def flat(self, given: Tensor | None) -> bool:
+        """Whether a mask says no more than which tokens are real, (B, n); the kernel keeps the order by itself."""
+        return "flash" in self.backend if given is None else given.dim() == 2
 
     def shaped(self, mask: Tensor, given: Tensor | None) -> Tensor:
         """Return a boolean mask in the form of a given one, or as the backend wants it."""

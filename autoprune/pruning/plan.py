@@ -120,6 +120,7 @@ def make_plan(model: PreTrainedModel, policy: PruningPolicy, family: Family, tab
         padding_id=int(getattr(model.config, "pad_token_id", None) or 0),
         backend=backend_of(family.core(model)),
     )
+    _check_backend(plan)
     _check_shortcut(plan, model)
     _check_model(plan, model)
     for stage in stages:
@@ -199,6 +200,18 @@ def _check_family(plan: StagePlan, family: Family) -> None:
             f"The cache of {family.name} takes its length from layer 0, so no token may leave before layer 1.",
             "Move the stage to layer 1 or later.",
         )
+
+
+def _check_backend(plan: Plan) -> None:
+    """Refuse attention backends whose masks cannot follow the tokens that are left."""
+    if not plan.stages:
+        return
+    hint = "Load the model with attn_implementation='sdpa'."
+    if plan.backend == "flex_attention":
+        raise UnsupportedModelError("Tokens cannot leave under flex_attention, whose masks are compiled blocks.", hint)
+    if "flash" in plan.backend and plan.family.masks == "window":
+        # The kernel's window counts the tokens that are left, not the positions they came from.
+        raise UnsupportedModelError(f"Tokens of {plan.family.name} cannot leave under {plan.backend}.", hint)
 
 
 def _check_model(plan: Plan, model: PreTrainedModel) -> None:
