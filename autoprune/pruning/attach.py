@@ -72,6 +72,9 @@ def attach(
 ) -> Handle:
     """Attach a policy to a model, in place.
 
+    Compiled or exported (``torch.compile``, ``torch.export``) the model takes rows of one length: a graph cannot read
+    how much of a row is padding, so it raises ``RuntimeError`` where anything is.
+
     Args:
         model: A model of a supported family, with any head.
         policy: What to remove.

@@ -39,6 +39,8 @@ def begin(
     run.length = n
     run.positions = torch.arange(n, device=device).expand(batch, -1)
     tracing = is_tracing()
+    if tracing and mask is not None:
+        _demand_full(mask)
     valid = None if mask is None or tracing else mask.bool()
     run.protected = _protected(plan, run, valid, table)
     given = given_mask()
@@ -58,6 +60,14 @@ def begin(
     if valid is not None and min(run.lengths) < n:
         run.valid = valid
         run.start = valid.int().argmax(1, keepdim=True)
+
+
+def _demand_full(mask: Tensor) -> None:
+    """Put into a traced graph that nothing may be padded, since it leaves the mask out."""
+    if torch._C._get_tracing_state() or (not torch.compiler.is_dynamo_compiling() and torch.onnx.is_in_onnx_export()):
+        # Both drop assertions from their graphs, which would then attend to padding in silence.
+        raise PolicyError("This exporter cannot check that nothing is padded.", "Export without attention_mask.")
+    torch._assert_async(mask.all(), "A compiled or exported pruned model takes rows of one length, without padding.")
 
 
 def _protected(plan: Plan, run: Run, valid: Tensor | None, table: Tensor | None) -> Tensor:
