@@ -31,7 +31,7 @@ def score_context(
         attention=attention,
         accumulated=run.accumulated.get(stage.index),
         saliency=run.saliency,
-        tables=plan.tables,
+        tables=run.tables,
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from autoprune.errors import DataError, PolicyError
 from autoprune.pruning.apply import apply_stage
 from autoprune.pruning.attention import is_tracing
+from autoprune.pruning.placed import Placed
 from autoprune.pruning.plan import Plan
 from autoprune.pruning.protect import given_mask
 from autoprune.pruning.selectors import take
@@ -89,14 +90,14 @@ def _protected(plan: Plan, run: Run, valid: Tensor | None, table: Tensor | None)
     return protected
 
 
-def open_pass(plan: Plan, run: Run, kwargs: dict[str, Any], table: Tensor | None) -> None:
+def open_pass(plan: Plan, run: Run, kwargs: dict[str, Any], placed: Placed) -> None:
     """Start a pass from the keyword arguments of the core, and change them where ids leave.
 
     Args:
         plan: The policy, made ready.
         run: The forward pass.
         kwargs: All arguments of the core by name; changed in place.
-        table: (V,) bool, ids that never leave, or None.
+        placed: What ids are looked up in.
     """
     if plan.family.masks == "none":
         return  # such models ignore masks, whose length may not even be that of the layers
@@ -111,6 +112,7 @@ def open_pass(plan: Plan, run: Run, kwargs: dict[str, Any], table: Tensor | None
         return  # images: the length is known at the first layer
     if run.ids is None:
         _check_ids(plan)
+    table, run.tables = placed.on(first.device)
     begin(plan, run, (first.shape[0], first.shape[1]), first.device, mask, table)
     if mask is not None and run.valid is None:
         kwargs["attention_mask"] = None

@@ -16,6 +16,7 @@ from autoprune.pruning.bias import sized_attention
 from autoprune.pruning.decoder import check_cache, find_prefix, past_length, step_mask, store_prefix
 from autoprune.pruning.entry import argument_names, begin, open_pass
 from autoprune.pruning.masks import MaskForm, gather_rope, layer_mask, relative_input
+from autoprune.pruning.placed import Placed
 from autoprune.pruning.plan import Plan, StagePlan
 from autoprune.pruning.restore import restore
 from autoprune.pruning.saliency import Saliency
@@ -33,12 +34,12 @@ class Engine:
     Args:
         model: The model, whose modules get hooks at ``install``.
         plan: The policy, made ready.
-        table: (V,) bool, ids that never leave, or None.
+        placed: What ids are looked up in.
     """
 
-    def __init__(self, model: PreTrainedModel, plan: Plan, table: Tensor | None) -> None:
+    def __init__(self, model: PreTrainedModel, plan: Plan, placed: Placed) -> None:
         self.plan = plan
-        self.table = table
+        self.placed = placed
         self.core = plan.family.core(model)
         self.layers = plan.family.layers(model)
         self.core_names = argument_names(self.core)
@@ -101,7 +102,7 @@ class Engine:
             check_cache(cache)
             if self.saliency is not None:
                 run.saliency = self.saliency(kwargs)
-            open_pass(self.plan, run, kwargs, self.table)
+            open_pass(self.plan, run, kwargs, self.placed)
         enter(run)
         return (), kwargs
 

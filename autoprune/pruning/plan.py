@@ -255,7 +255,7 @@ def _tables(
             raise PolicyError(
                 f"The policy refers to the table {key[:19]}..., which was not given.", "Pass tables= to attach."
             )
-        found[key] = {name: tensor.to(model.device) for name, tensor in tables[key].items()}
+        found[key] = tables[key]
     for plan in stages:
         _check_columns(plan, found, model)
     return found
