@@ -97,7 +97,7 @@ def _scores(plan: Plan, run: Run, stage: StagePlan, hidden: Tensor | None) -> Te
         return score
     if "attention" in stage.needs:
         raise PolicyError(
-            f"Stage {stage.index} found no attention to look at in layer {stage.watch_layer}.",
+            f"Stage {stage.index} found no attention to look at in layer {stage.watch_layers[-1]}.",
             "The layer did not run, or ran under gradient checkpointing.",
         )
     with torch.no_grad():

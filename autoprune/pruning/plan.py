@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,7 @@ class StagePlan:
         scorer: The scorer with its parameters.
         reducer: The reducer with its parameters.
         layer: Layer before (or inside) which it acts; 0 for the input.
-        watch_layer: Layer whose attention is looked at, or None.
+        watch_layers: Layers whose attention is looked at, ascending; scores of the last one wait for the stage.
         scored: Whether scores are needed at all.
     """
 
@@ -39,8 +40,8 @@ class StagePlan:
     scorer: Scorer
     reducer: Reducer
     layer: int
-    watch_layer: int | None
     scored: bool
+    watch_layers: tuple[int, ...] = ()
 
     @property
     def needs(self) -> frozenset[str]:
@@ -108,7 +109,8 @@ def make_plan(model: PreTrainedModel, policy: PruningPolicy, family: Family, tab
         ConfigError: An unknown scorer or reducer.
     """
     n_layers = family.n_layers(model)
-    stages = [stage_plan(i, stage, family, n_layers) for i, stage in enumerate(policy.stages)]
+    kinds = layer_kinds(model)
+    stages = [stage_plan(i, stage, family, n_layers, kinds) for i, stage in enumerate(policy.stages)]
     plan = Plan(
         policy=policy,
         family=family,
@@ -128,7 +130,12 @@ def make_plan(model: PreTrainedModel, policy: PruningPolicy, family: Family, tab
     return plan
 
 
-def stage_plan(index: int, stage: Stage, family: Family, n_layers: int) -> StagePlan:
+def layer_kinds(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return what kind of attention each layer has, as the configuration says; () where all are alike."""
+    return tuple(map(str, getattr(model.config, "layer_types", None) or ()))
+
+
+def stage_plan(index: int, stage: Stage, family: Family, n_layers: int, kinds: Sequence[str] = ()) -> StagePlan:
     """Return a stage with its methods looked up.
 
     Args:
@@ -136,6 +143,7 @@ def stage_plan(index: int, stage: Stage, family: Family, n_layers: int) -> Stage
         stage: The stage.
         family: Row of the table of architectures.
         n_layers: Layers of the model.
+        kinds: See ``layer_kinds``.
 
     Raises:
         PolicyError: The stage cannot stand where it does.
@@ -149,17 +157,27 @@ def stage_plan(index: int, stage: Stage, family: Family, n_layers: int) -> Stage
     if layer >= n_layers:
         raise PolicyError(f"A stage stands at layer {layer}, but the model has layers 0 to {n_layers - 1}.")
     scored = reducer.uses_scores or stage.keep is None
-    plan = StagePlan(index, stage, scorer, reducer, layer, None, scored)
+    plan = StagePlan(index, stage, scorer, reducer, layer, scored)
     _check_family(plan, family)
     if plan.reads_attention:
-        plan.watch_layer = layer if stage.where == "after_attention" else layer - 1
-        if plan.watch_layer < 0:
-            name = stage.scorer if "attention" in plan.needs else stage.reduce
-            raise PolicyError(
-                f"{name!r} looks at the attention of the layer before, and there is none before layer 0.",
-                "Move the stage to layer 1 or later.",
-            )
+        plan.watch_layers = _watch_layers(plan, kinds)
     return plan
+
+
+def _watch_layers(plan: StagePlan, kinds: Sequence[str]) -> tuple[int, ...]:
+    """Return the layers that a stage looks at; a scorer passes over those whose queries see a window alone."""
+    end = plan.layer + (plan.stage.where == "after_attention")
+    scores = "attention" in plan.needs
+    seen = [i for i in range(end) if not (scores and i < len(kinds) and "sliding" in kinds[i])]
+    if not seen:
+        name = plan.stage.scorer if scores else plan.stage.reduce
+        raise PolicyError(
+            f"{name!r} looks at the attention of an earlier layer, and there is none {'in full ' if end else ''}"
+            f"before layer {plan.layer}.",
+            "Move the stage to layer 1 or later." if not end else "Move the stage behind a layer with full attention.",
+        )
+    every = scores and getattr(plan.scorer, "every_layer", False)
+    return tuple(seen) if every else (seen[-1],)
 
 
 def _check_family(plan: StagePlan, family: Family) -> None:
@@ -283,8 +301,6 @@ def _place(plan: Plan, stage: StagePlan) -> None:
     else:
         where = plan.after if stage.stage.where == "after_attention" else plan.before
         where.setdefault(stage.layer, []).append(stage)
-    if stage.watch_layer is not None:
-        first = 0 if getattr(stage.scorer, "every_layer", False) and stage.scored else stage.watch_layer
-        for layer in range(first, stage.watch_layer + 1):
-            plan.watched.setdefault(layer, []).append(stage)
+    for layer in stage.watch_layers:
+        plan.watched.setdefault(layer, []).append(stage)
     plan.sized = plan.sized or stage.reducer.merges
