@@ -32,6 +32,7 @@ def score_context(
         accumulated=run.accumulated.get(stage.index),
         saliency=run.saliency,
         tables=run.tables,
+        most_protected=None if run.guessed else max(run.guarded),
     )
 
 

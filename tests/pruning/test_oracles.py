@@ -8,6 +8,7 @@ from torch import Tensor
 
 from autoprune._registry import REDUCERS, SCORERS
 from autoprune.policy import PruningPolicy, Stage
+from autoprune.pruning import logits
 from autoprune.pruning.context import Attention, ScoreContext, Tokens
 from autoprune.pruning.logits import _received_fused, received
 from autoprune.testing.suite import forward, pruned
@@ -99,6 +100,24 @@ def test_query_attention(case: tuple[ScoreContext, Tensor]) -> None:
     _same(_score("query_attention", ctx), torch.stack([a[b, :, n - 1].mean(0) for b, n in enumerate(LENGTHS)]))
     _same(_score("query_attention", ctx, rows="question"), a[:, :, :4].mean((1, 2)))
     _same(_score("query_attention", ctx, rows="protected"), a[:, :, 0].mean(1))
+    ctx.protected[0, [3, 5]] = True
+    want = torch.stack((a[0][:, [0, 3, 5]].mean((0, 1)), a[1, :, 0].mean(0)))
+    for most in (None, 3):
+        ctx.most_protected = most
+        _same(_score("query_attention", ctx, rows="protected"), want)
+
+
+def test_query_attention_never_builds_the_whole_matrix(
+    case: tuple[ScoreContext, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx, _ = case
+    ctx.most_protected, shapes = 1, []
+    real = logits._logits
+    monkeypatch.setattr(logits, "_CHUNK", B * N * N)
+    monkeypatch.setattr(logits, "_logits", lambda *args: shapes.append((out := real(*args)).shape) or out)
+    _score("query_attention", ctx, rows="protected")
+    _score("query_attention", ctx, rows="question")
+    assert shapes == [(B, H, 1, N)] + [(B, 1, N, N)] * H
 
 
 def test_entropy(case: tuple[ScoreContext, Tensor]) -> None:
