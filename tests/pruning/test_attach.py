@@ -191,8 +191,20 @@ def test_protection_by_pattern_mask_and_count() -> None:
         assert list(trace.stages[0].kept) == [[0, 5, 19], [0, 6, 13]]
         with handle.protecting(mine[:, :5]), pytest.raises(DataError):
             forward(model, BERT, batch)
-    assert protected_count(PruningPolicy(), [1, 0, 0, 1]) == 2
-    assert protected_count(PruningPolicy(protect=Protect(prefix=3, special_tokens=False)), [1, 0, 0, 0, 1]) == 3
+
+
+@pytest.mark.parametrize("family", ["BERT", "CLIP text", "Llama"])
+@pytest.mark.parametrize("protect", [Protect(), Protect(prefix=3, special_tokens=False), Protect(pattern="^Name")])
+def test_the_count_of_protected_tokens_is_the_engines(family: str, protect: Protect) -> None:
+    recipe = tiny(family)
+    model, batch = build(recipe, head=True), one_row(recipe, inputs(recipe), 0)
+    batch["input_ids"][0, 4] = _Tokenizer.unk_token_id
+    policy = PruningPolicy(stages=(Stage(1, "random", keep=0.01),), protect=protect)
+    with attach(model, policy, tokenizer=_Tokenizer()) as handle, handle.record() as trace, torch.no_grad():
+        model(**batch)
+    counted = protected_count(model, policy, _Tokenizer(), batch["input_ids"][0])
+    assert [counted] == trace.stages[0].tokens
+    assert 4 not in trace.stages[0].kept[0]
 
 
 def test_pattern_without_tokenizer_is_refused() -> None:
