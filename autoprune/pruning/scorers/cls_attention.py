@@ -43,7 +43,9 @@ def first_row(attention: Attention, valid: Tensor | None) -> Tensor:
 class ClsAttention:
     """Attention of the first token, mean over heads.
 
-    Sources: EViT (Liang et al., 2022); value weighting as in ATS (Fayyaz et al., 2022).
+    Sources: EViT (Liang et al., 2022); value weighting as in ATS (Fayyaz et al., 2022), in the form for several heads:
+    each head's attention times the norm of that head's value, then summed over heads (here: the mean, which ranks the
+    same). ATS divides by the sum over tokens besides, which no selector here depends on.
     """
 
     Params: ClassVar[type[ClsAttentionParams]] = ClsAttentionParams
