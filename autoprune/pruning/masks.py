@@ -141,11 +141,12 @@ def _pairs(full: Tensor, run: Run) -> Tensor:
 
 def gather_rope(rope: tuple[Tensor, Tensor], run: Run) -> tuple[Tensor, Tensor]:
     """Return cos and sin, each (1 or B, N, hd), at the tokens that are left: (B, k, hd)."""
-    if "rope" in run.masks and run.masks["rope"][0] is rope[0]:
-        found: tuple[Tensor, Tensor] = run.masks["rope"][1]
-        return found
-    batch = run.positions.shape[0]
-    cos, sin = (part.expand(batch, -1, -1) for part in rope)
-    gathered = take(cos, run.positions), take(sin, run.positions)
-    run.masks["rope"] = (rope[0], gathered)
-    return gathered
+    # Layers of different kinds have angles of their own and take turns: each kind is gathered once.
+    key = "rope", id(rope[0])
+    if key not in run.masks:
+        batch = run.positions.shape[0]
+        cos, sin = (part.expand(batch, -1, -1) for part in rope)
+        # The angles are kept beside, so that their id cannot be given to others meanwhile.
+        run.masks[key] = rope[0], (take(cos, run.positions), take(sin, run.positions))
+    found: tuple[Tensor, Tensor] = run.masks[key][1]
+    return found

@@ -8,8 +8,9 @@ import transformers as hf
 
 from autoprune.errors import PolicyError
 from autoprune.policy import PruningPolicy, Stage
-from autoprune.pruning import Trace, attach
+from autoprune.pruning import Trace, attach, masks
 from autoprune.pruning.plan import layer_kinds
+from autoprune.pruning.selectors import take
 from autoprune.testing.suite import pruned
 from autoprune.testing.tiny import build, inputs, tiny
 
@@ -69,3 +70,12 @@ def test_without_a_full_layer_before_the_stage_is_refused() -> None:
         pass
     with pytest.raises(PolicyError, match="there is none before layer 0"):
         attach(model, PruningPolicy(stages=(Stage(0, "cls_attention", keep=0.5),)))
+
+
+def test_rotary_angles_are_gathered_once_for_each_kind_of_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, taken = tiny("ModernBERT"), []
+    monkeypatch.setattr(masks, "take", lambda x, index: taken.append(x) or take(x, index))
+    kinds = build(recipe).config.layer_types
+    assert kinds == ["full_attention", "sliding_attention"] * 2
+    pruned(build(recipe), recipe, PruningPolicy(stages=(Stage(0, "random", keep=0.5),)), inputs(recipe))
+    assert len(taken) == 2 * 2  # cos and sin of two kinds, for four layers
