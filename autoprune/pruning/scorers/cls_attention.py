@@ -44,8 +44,8 @@ class ClsAttention:
     """Attention of the first token, mean over heads.
 
     Sources: EViT (Liang et al., 2022); value weighting as in ATS (Fayyaz et al., 2022), in the form for several heads:
-    each head's attention times the norm of that head's value, then summed over heads (here: the mean, which ranks the
-    same). ATS divides by the sum over tokens besides, which no selector here depends on.
+    scores of each head from its own values' norms, then summed over heads (here: the mean, which ranks the same). The
+    division by the sum over tokens that ATS makes in its score is left out.
     """
 
     Params: ClassVar[type[ClsAttentionParams]] = ClsAttentionParams
