@@ -134,9 +134,14 @@ def test_autocast_bfloat16(family: str, reducer: str) -> None:
     model, batch = build(recipe, head=True), inputs(recipe)
     scorer = "norm" if family == "DeBERTa-v2" else "received_attention"
     policy = PruningPolicy(stages=(stage(scorer, reducer), stage(scorer, reducer, 3, 0.3)))
-    with attach(model, policy), torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        out = main_output(model(**arguments(model, recipe, batch)))
-    assert bool(torch.isfinite(out.float()).all())
+    with attach(model, policy), torch.no_grad():
+        want = main_output(model(**arguments(model, recipe, batch)))
+        with torch.autocast("cpu", torch.bfloat16):
+            got = main_output(model(**arguments(model, recipe, batch)))
+    if recipe.kind == "prompt":
+        want, got = (out[batch["attention_mask"].bool()] for out in (want, got))
+    # Eight roundings of eight bits: layers add theirs up, and near-equal partners of a merge may change places.
+    torch.testing.assert_close(got.float(), want, atol=2**-4 * float(want.abs().max()), rtol=0)
 
 
 def test_bfloat16_weights() -> None:

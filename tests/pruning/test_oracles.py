@@ -160,6 +160,23 @@ def test_static_scores(case: tuple[ScoreContext, Tensor]) -> None:
             assert float(_score("stopwords", ctx, table="t")[b, i]) == float(t >= 3)
 
 
+@pytest.mark.parametrize("head", [True, False])
+def test_saliency_against_plain_autograd(head: bool) -> None:
+    recipe = next(r for r in TINY if r.family == "BERT")
+    model, batch = build(recipe, head=head), inputs(recipe)
+    _, trace = pruned(model, recipe, PruningPolicy(stages=(Stage(1, "saliency", keep=0.5),)), batch)
+    core = model.bert if head else model
+    for row, n in enumerate(recipe.lengths):
+        state = core.embeddings(batch["input_ids"][row : row + 1, :n]).detach().requires_grad_(True)
+        last = core.encoder(state).last_hidden_state
+        if head:
+            model.classifier(core.pooler(last)).max().backward()
+        else:
+            last.mean(1).square().sum().backward()
+        want = [float((g * x).square().sum().sqrt()) for g, x in zip(state.grad[0], state[0].detach())]
+        torch.testing.assert_close(trace.stages[0].scores[row, :n], torch.tensor(want), atol=1e-5, rtol=1e-4)
+
+
 def test_uniform_takes_every_nth() -> None:
     ctx = ScoreContext(torch.arange(16).unsqueeze(0), 16, [16], None, torch.zeros(1, 16, dtype=torch.bool))
     score = _score("uniform", ctx)[0]
