@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import click
@@ -15,34 +14,31 @@ from autoprune.cli.output import Output
 @json_option
 @click.pass_obj
 def command(output: Output) -> None:
-    """List what a policy can be made of, one line each: scorers, reducers, and the model families."""
+    """List what a policy can be made of: scorers, reducers, model families.
+
+    Text encoders with a head for classes can be searched; models of the other families can be given a policy with
+    autoprune.attach. --json adds parameters, and for each family which scorers and reducers it refuses and why.
+    """
     document = catalogue()
 
     def human() -> None:
         for kind, entries in document.items():
             output.print(kind)
             for entry in entries:
-                output.print(f"  {entry['name']:16} {entry['summary']}")
+                output.print(_line(entry))
             output.print()
 
     output.emit(document, human)
 
 
 def catalogue() -> dict[str, list[dict[str, Any]]]:
-    """Return scorers, reducers and families, each with ``name`` and ``summary``."""
-    from autoprune._registry import REDUCERS, SCORERS
-    from autoprune.pruning.families import FAMILIES
+    """Return scorers, reducers and families; see ``describe_methods``."""
+    from autoprune.pruning.methods import describe_methods
 
-    return {
-        "scorers": [_method(name, method) for name, method in SCORERS.items()],
-        "reducers": [_method(name, method) for name, method in REDUCERS.items()],
-        "families": [
-            {"name": family.name, "summary": family.summary, "model_types": list(family.model_types)}
-            for family in FAMILIES
-        ],
-    }
+    return describe_methods()
 
 
-def _method(name: str, method: Any) -> dict[str, Any]:
-    parameters = {field.name: field.metadata.get("help", "") for field in dataclasses.fields(method.Params)}
-    return {"name": name, "summary": method.summary, "needs": sorted(method.needs), "parameters": parameters}
+def _line(entry: dict[str, Any]) -> str:
+    """Return one line for people; families say first whether they can be searched."""
+    use = ("search, attach; " if entry["searchable"] else "attach only; ") if "searchable" in entry else ""
+    return f"  {entry['name']:22} {use}{entry['summary']}"

@@ -11,6 +11,7 @@ from autoprune.deploy.load import load_dense, policy_tables
 from autoprune.deploy.policy_file import read_policy_file
 from autoprune.errors import InputError
 from autoprune.pruning.attach import attach
+from autoprune.pruning.limits import max_length
 
 
 def explain(directory: str | Path, text: str) -> dict[str, Any]:
@@ -32,8 +33,7 @@ def explain(directory: str | Path, text: str) -> dict[str, Any]:
         raise InputError("There is no text to explain.", 'Give one with --text "...".')
     policy = read_policy_file(directory).policy
     model, tokenizer = load_dense(directory)
-    longest = getattr(model.config, "max_position_embeddings", None)
-    encoded = tokenizer(text, return_tensors="pt", truncation=longest is not None, max_length=longest)
+    encoded = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_length(model, tokenizer))
     with torch.inference_mode():
         dense_label = _label(model, model(**encoded).logits)
         tables = policy_tables(policy, Path(directory))

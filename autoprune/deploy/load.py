@@ -25,6 +25,7 @@ def load(
 
     The result is the plain model class of transformers in eval mode, so that everything that takes such a
     model takes it, pipelines for one: ``pipeline("text-classification", model=load(d), tokenizer=d)``.
+    Compiled or exported it takes rows of one length, without padding; see ``attach``.
 
     Args:
         directory: A folder that ``autoprune export`` or ``SearchResult.save`` wrote.

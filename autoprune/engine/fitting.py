@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from autoprune.errors import AutopruneError, ConfigError, PolicyError
 from autoprune.policy import Layer, PruningPolicy, Stage
 from autoprune.pruning.methods import takes_table
-from autoprune.pruning.plan import make_plan, stage_plan
+from autoprune.pruning.plan import layer_kinds, make_plan, stage_plan
 from autoprune.spaces.blocks import InputBlock, StagesBlock
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Fitter:
         reduce, how = ("drop", {}) if reducer is None else (reducer.reduce, reducer.params)
         params = {**table, **scorer.params}
         stage = Stage(layer, scorer.scorer, keep=0.5, reduce=reduce, params=params, reduce_params=how)
-        return stage_plan(0, stage, self._family, self._n_layers)
+        return stage_plan(0, stage, self._family, self._n_layers, layer_kinds(self._model))
 
     def _plan(self, *stages: Stage, last_layer: Literal["full", "first_token"] = "full") -> Any:
         """Plan a policy without tables; raises what ``attach`` would."""

@@ -206,6 +206,4 @@ def _lengths(config: SearchConfig, task: Task) -> tuple[tuple[int, ...], str]:
 
 def _protected(task: Task, protect: Protect, inputs: list[dict[str, Tensor]]) -> int:
     """Return the protected tokens of the first timed input under the space's protection."""
-    ids = inputs[0]["input_ids"][0].tolist()
-    special = set(task.tokenizer.all_special_ids)
-    return protected_count(PruningPolicy(protect=protect), [token in special for token in ids])
+    return protected_count(task.model, PruningPolicy(protect=protect), task.tokenizer, inputs[0]["input_ids"][0])

@@ -151,7 +151,7 @@ class _Prober:
         self.model, self.inputs, self.workload = model, list(inputs), workload
         self.statistic, self.family = statistic, family
         self.longest = max(inputs, key=n_tokens)
-        self.n_protected = _protected(self.longest, tokenizer)
+        self.n_protected = _protected(model, self.longest, tokenizer)
         self.dense = make_runner(model, workload)
         middle = max(1, family.n_layers(model) // 2)
         self.bench = Bench(model, workload, self.longest, tokenizer, self.n_protected, middle)
@@ -258,13 +258,12 @@ def _strongest_policies(family: Family, length: int) -> list[PruningPolicy]:
     return [PruningPolicy((Stage(layer, cheap, keep=keep),), last_layer=last) for layer in layers for last in lasts]
 
 
-def _protected(batch: Mapping[str, Tensor], tokenizer: Any) -> int:
+def _protected(model: PreTrainedModel, batch: Mapping[str, Tensor], tokenizer: Any) -> int:
     """Return the tokens of the first row that never leave under the default protection."""
     ids = batch.get("input_ids")
-    if ids is None or tokenizer is None:
-        return 2  # the first token and the separator: what most encoders have
-    special = set(tokenizer.all_special_ids)
-    return protected_count(PruningPolicy(), [int(token in special) for token in ids[0].tolist()])
+    if ids is None:
+        return 2  # no text: the first token, and one to look at
+    return protected_count(model, PruningPolicy(), tokenizer, ids[0])
 
 
 def _attention_share(model: PreTrainedModel, tokens: int) -> float:

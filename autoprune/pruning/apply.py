@@ -31,7 +31,8 @@ def score_context(
         attention=attention,
         accumulated=run.accumulated.get(stage.index),
         saliency=run.saliency,
-        tables=plan.tables,
+        tables=run.tables,
+        most_protected=None if run.guessed else max(run.guarded),
     )
 
 
@@ -58,6 +59,12 @@ def apply_stage(plan: Plan, run: Run, stage: StagePlan, hidden: Tensor | None) -
     counts = _counts(run, stage, score)
     if counts == run.current:
         return hidden
+    if plan.family.masks == "none" and min(counts) < max(counts):
+        raise PolicyError(
+            f"Stage {stage.index} leaves {min(counts)} to {max(counts)} tokens in the rows of one batch, and "
+            f"{plan.family.name} has no mask that could hide the padding of the shorter ones.",
+            "Use keep, or batches of one.",
+        )
     if run.guessed and stage.reducer.merges:
         raise PolicyError(
             f"The reducer {stage.stage.reduce!r} must know how many tokens are protected, which a tracer cannot read.",
@@ -91,7 +98,7 @@ def _scores(plan: Plan, run: Run, stage: StagePlan, hidden: Tensor | None) -> Te
         return score
     if "attention" in stage.needs:
         raise PolicyError(
-            f"Stage {stage.index} found no attention to look at in layer {stage.watch_layer}.",
+            f"Stage {stage.index} found no attention to look at in layer {stage.watch_layers[-1]}.",
             "The layer did not run, or ran under gradient checkpointing.",
         )
     with torch.no_grad():

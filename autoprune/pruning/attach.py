@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -16,6 +15,7 @@ from autoprune.policy import PruningPolicy
 from autoprune.pruning.attention import claim
 from autoprune.pruning.families import family_of
 from autoprune.pruning.hooks import Engine
+from autoprune.pruning.placed import Placed
 from autoprune.pruning.plan import make_plan
 from autoprune.pruning.protect import find_tokenizer, protected_ids, protecting
 from autoprune.pruning.tables import TableSet
@@ -72,6 +72,9 @@ def attach(
 ) -> Handle:
     """Attach a policy to a model, in place.
 
+    Compiled or exported (``torch.compile``, ``torch.export``) the model takes rows of one length: a graph cannot read
+    how much of a row is padding, so it raises ``RuntimeError`` where anything is.
+
     Args:
         model: A model of a supported family, with any head.
         policy: What to remove.
@@ -97,8 +100,7 @@ def attach(
         table = protected_ids(model, policy, tokenizer or find_tokenizer(model))
     elif policy.protect.pattern is not None:
         raise PolicyError(f"protect.pattern needs tokens, and {family.name} has none.")
-    device = next((p.device for p in core.parameters()), torch.device("cpu"))
-    handle = Handle(model, policy, Engine(model, plan, None if table is None else table.to(device)))
+    handle = Handle(model, policy, Engine(model, plan, Placed(table, plan.tables, model.device)))
     _ATTACHED[core] = ref(handle)
     # The hooks hold the engine alone: the model keeps its handle alive.
     handle._engine.keeper = handle

@@ -29,6 +29,11 @@ def plain_name(name: str) -> str:
     return name.removeprefix(_PREFIX)
 
 
+def backend_of(core: nn.Module) -> str:
+    """Return the stock name of the attention backend that a module tree runs on."""
+    return plain_name(getattr(getattr(core, "config", None), "_attn_implementation_internal", None) or "eager")
+
+
 def _eager(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
     # Every model file has its own eager function; transformers falls back to it in the same way.
     function = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)

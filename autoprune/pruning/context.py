@@ -55,6 +55,7 @@ class ScoreContext:
         accumulated: (B, n) running score of an ``every_layer`` scorer, or None at its first layer.
         saliency: (B, n) gradient saliency, or None.
         tables: Table digest to tensors.
+        most_protected: Protected tokens in the row that has most of them, or None where that cannot be read.
     """
 
     positions: Tensor
@@ -70,6 +71,7 @@ class ScoreContext:
     accumulated: Tensor | None = None
     saliency: Tensor | None = None
     tables: Mapping[str, dict[str, Tensor]] | None = None
+    most_protected: int | None = None
 
     def real_lengths(self) -> Tensor:
         """Return the real tokens per row of the original input, (B, 1) float32."""

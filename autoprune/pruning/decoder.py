@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import PolicyError
+from autoprune.pruning.masks import MaskForm
+from autoprune.pruning.selectors import take
 from autoprune.pruning.state import Run
 
 
@@ -58,24 +60,58 @@ def find_prefix(cache: Any) -> Prefix | None:
     return None if cache is None else _PREFIXES.get(cache)
 
 
-def step_mask(prefix: Prefix, layer: int, given: Tensor | None) -> Tensor | None:
+def step_mask(
+    prefix: Prefix, layer: int, given: Tensor | None, form: MaskForm, queries: int, past: int
+) -> Tensor | None:
     """Return the mask of a later step for a layer whose cache was shortened.
 
     Args:
         prefix: What the prefill left.
         layer: The layer.
-        given: What the model made from layer 0's length, (B or 1, 1, q, N + t), or None.
+        given: What the model made from layer 0's length, (B or 1, 1, q, N + t) or (B, N + t), or None.
+        form: What the backend takes where the model made none.
+        queries: New tokens q.
+        past: Tokens in the cache before them, by layer 0's count.
 
     Returns:
-        (B, 1, q, k + t), or None when nothing is masked.
+        (B, 1, q, k + t) or (B, k + t), or None when nothing is masked.
     """
-    if given is None or layer not in prefix.layers:
+    if layer not in prefix.layers:
         return given
     positions, valid = prefix.layers[layer]
-    batch, queries = positions.shape[0], given.shape[2]
+    if given is None:
+        return None if valid is None else _unmasked_step(valid, form, queries, past - prefix.length)
+    if form.flat(given):
+        return _flat_step(positions, valid, given, prefix.length)
+    batch = positions.shape[0]
     full = given.expand(batch, -1, -1, -1)
     kept = full.gather(3, positions[:, None, None, :].expand(-1, full.shape[1], queries, -1))
     if valid is not None:
         off = False if kept.dtype == torch.bool else torch.finfo(kept.dtype).min
         kept = kept.masked_fill(~valid[:, None, None, :], off)
     return torch.cat((kept, full[..., prefix.length :]), -1)
+
+
+def _flat_step(positions: Tensor, valid: Tensor | None, given: Tensor, length: int) -> Tensor:
+    """Return (B, k + t), which keys are real, from a given (B, N + t) of the same type."""
+    kept = take(given, positions)
+    return torch.cat((kept if valid is None else kept * valid, given[:, length:]), 1)
+
+
+def _unmasked_step(valid: Tensor, form: MaskForm, queries: int, earlier: int) -> Tensor:
+    """Return the mask of a step that the model made none for: the prompts had no padding, what is left of them has.
+
+    Args:
+        valid: (B, k) bool, false at padding in this layer's cache.
+        form: What the backend takes.
+        queries: New tokens q.
+        earlier: Tokens of earlier steps in the cache.
+
+    Returns:
+        (B, 1, q, k + earlier + q), or (B, k + earlier + q) where the backend takes that.
+    """
+    if form.flat(None):
+        return torch.cat((valid, valid.new_ones(valid.shape[0], earlier + queries)), 1)
+    new = torch.ones(queries, earlier + queries, dtype=torch.bool, device=valid.device).tril(earlier)
+    old = valid[:, None, None, :].expand(-1, 1, queries, -1)
+    return form.shaped(torch.cat((old, new.expand(valid.shape[0], 1, -1, -1)), -1), None)

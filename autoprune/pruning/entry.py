@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from autoprune.errors import DataError, PolicyError
 from autoprune.pruning.apply import apply_stage
 from autoprune.pruning.attention import is_tracing
+from autoprune.pruning.placed import Placed
 from autoprune.pruning.plan import Plan
 from autoprune.pruning.protect import given_mask
 from autoprune.pruning.selectors import take
@@ -39,6 +40,8 @@ def begin(
     run.length = n
     run.positions = torch.arange(n, device=device).expand(batch, -1)
     tracing = is_tracing()
+    if tracing and mask is not None:
+        _demand_full(mask)
     valid = None if mask is None or tracing else mask.bool()
     run.protected = _protected(plan, run, valid, table)
     given = given_mask()
@@ -60,6 +63,14 @@ def begin(
         run.start = valid.int().argmax(1, keepdim=True)
 
 
+def _demand_full(mask: Tensor) -> None:
+    """Put into a traced graph that nothing may be padded, since it leaves the mask out."""
+    if torch._C._get_tracing_state() or (not torch.compiler.is_dynamo_compiling() and torch.onnx.is_in_onnx_export()):
+        # Both drop assertions from their graphs, which would then attend to padding in silence.
+        raise PolicyError("This exporter cannot check that nothing is padded.", "Export without attention_mask.")
+    torch._assert_async(mask.all(), "A compiled or exported pruned model takes rows of one length, without padding.")
+
+
 def _protected(plan: Plan, run: Run, valid: Tensor | None, table: Tensor | None) -> Tensor:
     if table is not None and run.ids is not None:
         protected = table.index_select(0, run.ids.reshape(-1)).view(run.ids.shape)
@@ -79,14 +90,14 @@ def _protected(plan: Plan, run: Run, valid: Tensor | None, table: Tensor | None)
     return protected
 
 
-def open_pass(plan: Plan, run: Run, kwargs: dict[str, Any], table: Tensor | None) -> None:
+def open_pass(plan: Plan, run: Run, kwargs: dict[str, Any], placed: Placed) -> None:
     """Start a pass from the keyword arguments of the core, and change them where ids leave.
 
     Args:
         plan: The policy, made ready.
         run: The forward pass.
         kwargs: All arguments of the core by name; changed in place.
-        table: (V,) bool, ids that never leave, or None.
+        placed: What ids are looked up in.
     """
     if plan.family.masks == "none":
         return  # such models ignore masks, whose length may not even be that of the layers
@@ -101,6 +112,7 @@ def open_pass(plan: Plan, run: Run, kwargs: dict[str, Any], table: Tensor | None
         return  # images: the length is known at the first layer
     if run.ids is None:
         _check_ids(plan)
+    table, run.tables = placed.on(first.device)
     begin(plan, run, (first.shape[0], first.shape[1]), first.device, mask, table)
     if mask is not None and run.valid is None:
         kwargs["attention_mask"] = None

@@ -86,6 +86,11 @@ class Family:
         return self.attention_hook
 
     @property
+    def searchable(self) -> bool:
+        """Whether there is a task kind for its models: text encoders with a head for classes."""
+        return self.token_ids and any(head.endswith("ForSequenceClassification") for head in self.heads)
+
+    @property
     def summary(self) -> str:
         """One line for people."""
         facts = [

@@ -15,7 +15,8 @@ from autoprune.pruning.attention import first_query
 from autoprune.pruning.bias import sized_attention
 from autoprune.pruning.decoder import check_cache, find_prefix, past_length, step_mask, store_prefix
 from autoprune.pruning.entry import argument_names, begin, open_pass
-from autoprune.pruning.masks import gather_rope, layer_mask, relative_input
+from autoprune.pruning.masks import MaskForm, gather_rope, layer_mask, relative_input
+from autoprune.pruning.placed import Placed
 from autoprune.pruning.plan import Plan, StagePlan
 from autoprune.pruning.restore import restore
 from autoprune.pruning.saliency import Saliency
@@ -33,12 +34,12 @@ class Engine:
     Args:
         model: The model, whose modules get hooks at ``install``.
         plan: The policy, made ready.
-        table: (V,) bool, ids that never leave, or None.
+        placed: What ids are looked up in.
     """
 
-    def __init__(self, model: PreTrainedModel, plan: Plan, table: Tensor | None) -> None:
+    def __init__(self, model: PreTrainedModel, plan: Plan, placed: Placed) -> None:
         self.plan = plan
-        self.table = table
+        self.placed = placed
         self.core = plan.family.core(model)
         self.layers = plan.family.layers(model)
         self.core_names = argument_names(self.core)
@@ -93,14 +94,15 @@ class Engine:
         run = Run(self, current_run())
         run.trace = open_trace()
         cache = kwargs.get("past_key_values") if self.plan.family.cached else None
-        run.step = past_length(cache) > 0
+        run.past = past_length(cache)
+        run.step = run.past > 0
         if run.step:
             run.prefix = find_prefix(cache)
         else:
             check_cache(cache)
             if self.saliency is not None:
                 run.saliency = self.saliency(kwargs)
-            open_pass(self.plan, run, kwargs, self.table)
+            open_pass(self.plan, run, kwargs, self.placed)
         enter(run)
         return (), kwargs
 
@@ -151,9 +153,12 @@ class Engine:
 
     def _step_layer(self, run: Run, number: int, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         """Give a layer of a later decoding step the mask for what its own cache holds."""
-        if run.prefix is None or kwargs.get("attention_mask") is None:
+        if run.prefix is None:
             return None
-        return args, {**kwargs, "attention_mask": step_mask(run.prefix, number, kwargs["attention_mask"])}
+        hidden: Tensor = args[0] if args else kwargs[self.layer_names[0]]
+        form = MaskForm(self.plan.backend, hidden.dtype)
+        mask = step_mask(run.prefix, number, kwargs.get("attention_mask"), form, hidden.shape[1], run.past)
+        return args, {**kwargs, "attention_mask": mask}
 
     def _apply(self, run: Run, stage: StagePlan, hidden: Tensor) -> Tensor:
         left = apply_stage(self.plan, run, stage, hidden)
@@ -167,7 +172,9 @@ class Engine:
         named = {**dict(zip(self.layer_names, args, strict=False)), **kwargs}
         named[self.layer_names[0]] = hidden
         if "attention_mask" in named:
-            named["attention_mask"] = layer_mask(family, run, named["attention_mask"])
+            named["attention_mask"] = layer_mask(
+                family, run, named["attention_mask"], MaskForm(self.plan.backend, hidden.dtype)
+            )
         if "position_ids" in named:
             named["position_ids"] = None  # flash attention would read gaps as packed sequences
         if family.rope and named.get(family.rope) is not None:

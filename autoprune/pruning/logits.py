@@ -76,10 +76,23 @@ def received(attention: Attention, valid: Tensor | None) -> Tensor:
     batch, heads, n, _ = attention.query.shape
     if batch * heads * n * n > _MATRIX_LIMIT and _can_fuse(attention):
         return _received_fused(attention, valid)
+    return column_sums(attention, valid, valid) / heads / (n if valid is None else valid.sum(1, keepdim=True))
+
+
+def column_sums(attention: Attention, valid: Tensor | None, chosen: Tensor | None) -> Tensor:
+    """Return the attention that each token receives, summed over heads and chosen queries: (B, n) float32.
+
+    Few heads are computed at a time, so that the whole (B, H, n, n) matrix never exists.
+
+    Args:
+        attention: Inputs of the attention.
+        valid: (B, n) bool, which keys count, or None for all.
+        chosen: (B, n) bool, which queries count, or None for all.
+    """
+    batch, heads, n, _ = attention.query.shape
     step = max(1, _CHUNK // (batch * n * n))
-    sums = [_column_sums(_heads(attention, at, at + step), valid) for at in range(0, heads, step)]
-    total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
-    return total / heads / (n if valid is None else valid.sum(1, keepdim=True))
+    sums = [_column_sums(_heads(attention, at, at + step), valid, chosen) for at in range(0, heads, step)]
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
 
 
 def _heads(attention: Attention, start: int, stop: int) -> Attention:
@@ -91,14 +104,14 @@ def _heads(attention: Attention, start: int, stop: int) -> Attention:
     return Attention(query, key, value, attention.scaling, bias, attention.causal)
 
 
-def _column_sums(attention: Attention, valid: Tensor | None) -> Tensor:
-    """Return the sum of probabilities over heads and real queries: (B, n) float32."""
+def _column_sums(attention: Attention, valid: Tensor | None, chosen: Tensor | None) -> Tensor:
+    """Return the sum of probabilities over heads and chosen queries: (B, n) float32."""
     logits = _logits(attention, valid, None)
     # Normalising by a product with 1 / Z instead of a softmax: one pass less over the matrix.
     weight = (logits - logits.amax(-1, keepdim=True)).exp_()
     share = weight.sum(-1, keepdim=True).reciprocal_().transpose(2, 3)
-    if valid is not None:
-        share = share * valid[:, None, None]
+    if chosen is not None:
+        share = share * chosen[:, None, None]
     return torch.matmul(share, weight).sum(1).squeeze(1)
 
 

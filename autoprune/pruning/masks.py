@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,37 +13,66 @@ from autoprune.pruning.selectors import take
 from autoprune.pruning.state import Run
 
 
-def layer_mask(family: Family, run: Run, given: Tensor | None) -> Tensor | None:
+def layer_mask(family: Family, run: Run, given: Tensor | None, form: MaskForm) -> Tensor | None:
     """Return the mask that a layer gets for the tokens that are left.
 
     Args:
         family: Row of the table of architectures.
         run: The forward pass, after at least one stage.
-        given: What the model made for the full input: (B or 1, 1, N, N) bool or float, or None.
+        given: What the model made for the full input: (B or 1, 1, N, N) bool or float, (B, N), or None.
+        form: What the backend takes where the model made none: counts may differ between rows that had no padding.
 
     Returns:
-        (B, 1, k, k), possibly expanded, in the form of ``given``; None when nothing is masked.
+        (B, 1, k, k), possibly expanded, or (B, k), in the form of ``given``; None when nothing is masked.
     """
     key = id(given)
     if key not in run.masks:
         # The tensor is kept beside its mask, so that its id cannot be given to another one meanwhile.
-        run.masks[key] = (given, _build(family, run, given))
+        run.masks[key] = (given, _build(family, run, given, form))
     mask: Tensor | None = run.masks[key][1]
     return mask
 
 
-def _build(family: Family, run: Run, given: Tensor | None) -> Tensor | None:
+def _build(family: Family, run: Run, given: Tensor | None, form: MaskForm) -> Tensor | None:
     if family.masks in ("window", "causal") and given is not None and given.dim() == 4:
         return _gathered(run, given)
     if family.masks == "square":
         return _square(run)
     if run.valid is None or family.masks == "none":
         return None
-    padding = run.valid[:, None, None, :]
-    if given is not None and given.dtype != torch.bool:
-        zero = torch.zeros((), dtype=given.dtype, device=given.device)
-        padding = torch.where(padding, zero, torch.finfo(given.dtype).min)
-    return padding.expand(-1, 1, run.valid.shape[1], -1)
+    if form.flat(given):
+        return run.valid
+    mask = run.valid[:, None, None, :]
+    if family.masks == "causal":
+        # The model left the order to the backend, which drops it as soon as there is any mask.
+        order = run.positions[:, None, :, None] >= run.positions[:, None, None, :]
+        mask = (mask & order) | ~run.valid[:, None, :, None]
+    return form.shaped(mask, given).expand(-1, 1, run.valid.shape[1], -1)
+
+
+@dataclass(frozen=True)
+class MaskForm:
+    """The form in which an attention backend takes masks.
+
+    Attributes:
+        backend: Its plain name.
+        dtype: Type of the hidden states.
+    """
+
+    backend: str
+    dtype: torch.dtype
+
+    def flat(self, given: Tensor | None) -> bool:
+        """Whether a mask says no more than which tokens are real, (B, n); the kernel keeps the order by itself."""
+        return "flash" in self.backend if given is None else given.dim() == 2
+
+    def shaped(self, mask: Tensor, given: Tensor | None) -> Tensor:
+        """Return a boolean mask in the form of a given one, or as the backend wants it."""
+        dtype = given.dtype if given is not None else self.dtype if self.backend == "eager" else torch.bool
+        if dtype == torch.bool:
+            return mask
+        zero = torch.zeros((), dtype=dtype, device=mask.device)
+        return torch.where(mask, zero, torch.finfo(dtype).min)
 
 
 def _square(run: Run) -> Tensor:
@@ -111,11 +141,12 @@ def _pairs(full: Tensor, run: Run) -> Tensor:
 
 def gather_rope(rope: tuple[Tensor, Tensor], run: Run) -> tuple[Tensor, Tensor]:
     """Return cos and sin, each (1 or B, N, hd), at the tokens that are left: (B, k, hd)."""
-    if "rope" in run.masks and run.masks["rope"][0] is rope[0]:
-        found: tuple[Tensor, Tensor] = run.masks["rope"][1]
-        return found
-    batch = run.positions.shape[0]
-    cos, sin = (part.expand(batch, -1, -1) for part in rope)
-    gathered = take(cos, run.positions), take(sin, run.positions)
-    run.masks["rope"] = (rope[0], gathered)
-    return gathered
+    # Layers of different kinds have angles of their own and take turns: each kind is gathered once.
+    key = "rope", id(rope[0])
+    if key not in run.masks:
+        batch = run.positions.shape[0]
+        cos, sin = (part.expand(batch, -1, -1) for part in rope)
+        # The angles are kept beside, so that their id cannot be given to others meanwhile.
+        run.masks[key] = rope[0], (take(cos, run.positions), take(sin, run.positions))
+    found: tuple[Tensor, Tensor] = run.masks[key][1]
+    return found

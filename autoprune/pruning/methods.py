@@ -63,6 +63,7 @@ def _family(family: Family) -> dict[str, Any]:
         "name": family.name,
         "summary": family.summary,
         "model_types": list(family.model_types),
+        "searchable": family.searchable,
         "input_stage": family.supports_input_stage,
         "after_attention": family.after_attention is not None,
         "first_token_shortcut": bool(family.first_rows and family.heads),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from autoprune._registry import REDUCERS, SCORERS
 from autoprune.errors import PolicyError, UnsupportedModelError
 from autoprune.policy import PruningPolicy, Stage
+from autoprune.pruning.attention import backend_of
 from autoprune.pruning.context import Reducer, Scorer
 from autoprune.pruning.family import Family
 from autoprune.pruning.params import parse
@@ -29,7 +31,7 @@ class StagePlan:
         scorer: The scorer with its parameters.
         reducer: The reducer with its parameters.
         layer: Layer before (or inside) which it acts; 0 for the input.
-        watch_layer: Layer whose attention is looked at, or None.
+        watch_layers: Layers whose attention is looked at, ascending; scores of the last one wait for the stage.
         scored: Whether scores are needed at all.
     """
 
@@ -38,8 +40,8 @@ class StagePlan:
     scorer: Scorer
     reducer: Reducer
     layer: int
-    watch_layer: int | None
     scored: bool
+    watch_layers: tuple[int, ...] = ()
 
     @property
     def needs(self) -> frozenset[str]:
@@ -69,6 +71,7 @@ class Plan:
     after: dict[int, list[StagePlan]] = field(default_factory=dict)
     watched: dict[int, list[StagePlan]] = field(default_factory=dict)
     sized: bool = False
+    backend: str = "sdpa"
 
     @property
     def shortcut(self) -> bool:
@@ -106,7 +109,8 @@ def make_plan(model: PreTrainedModel, policy: PruningPolicy, family: Family, tab
         ConfigError: An unknown scorer or reducer.
     """
     n_layers = family.n_layers(model)
-    stages = [stage_plan(i, stage, family, n_layers) for i, stage in enumerate(policy.stages)]
+    kinds = layer_kinds(model)
+    stages = [stage_plan(i, stage, family, n_layers, kinds) for i, stage in enumerate(policy.stages)]
     plan = Plan(
         policy=policy,
         family=family,
@@ -116,7 +120,9 @@ def make_plan(model: PreTrainedModel, policy: PruningPolicy, family: Family, tab
         restores=family.restores(model),
         guard_last=family.cached,
         padding_id=int(getattr(model.config, "pad_token_id", None) or 0),
+        backend=backend_of(family.core(model)),
     )
+    _check_backend(plan)
     _check_shortcut(plan, model)
     _check_model(plan, model)
     for stage in stages:
@@ -124,7 +130,12 @@ def make_plan(model: PreTrainedModel, policy: PruningPolicy, family: Family, tab
     return plan
 
 
-def stage_plan(index: int, stage: Stage, family: Family, n_layers: int) -> StagePlan:
+def layer_kinds(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return what kind of attention each layer has, as the configuration says; () where all are alike."""
+    return tuple(map(str, getattr(model.config, "layer_types", None) or ()))
+
+
+def stage_plan(index: int, stage: Stage, family: Family, n_layers: int, kinds: Sequence[str] = ()) -> StagePlan:
     """Return a stage with its methods looked up.
 
     Args:
@@ -132,6 +143,7 @@ def stage_plan(index: int, stage: Stage, family: Family, n_layers: int) -> Stage
         stage: The stage.
         family: Row of the table of architectures.
         n_layers: Layers of the model.
+        kinds: See ``layer_kinds``.
 
     Raises:
         PolicyError: The stage cannot stand where it does.
@@ -145,17 +157,27 @@ def stage_plan(index: int, stage: Stage, family: Family, n_layers: int) -> Stage
     if layer >= n_layers:
         raise PolicyError(f"A stage stands at layer {layer}, but the model has layers 0 to {n_layers - 1}.")
     scored = reducer.uses_scores or stage.keep is None
-    plan = StagePlan(index, stage, scorer, reducer, layer, None, scored)
+    plan = StagePlan(index, stage, scorer, reducer, layer, scored)
     _check_family(plan, family)
     if plan.reads_attention:
-        plan.watch_layer = layer if stage.where == "after_attention" else layer - 1
-        if plan.watch_layer < 0:
-            name = stage.scorer if "attention" in plan.needs else stage.reduce
-            raise PolicyError(
-                f"{name!r} looks at the attention of the layer before, and there is none before layer 0.",
-                "Move the stage to layer 1 or later.",
-            )
+        plan.watch_layers = _watch_layers(plan, kinds)
     return plan
+
+
+def _watch_layers(plan: StagePlan, kinds: Sequence[str]) -> tuple[int, ...]:
+    """Return the layers that a stage looks at; a scorer passes over those whose queries see a window alone."""
+    end = plan.layer + (plan.stage.where == "after_attention")
+    scores = "attention" in plan.needs
+    seen = [i for i in range(end) if not (scores and i < len(kinds) and "sliding" in kinds[i])]
+    if not seen:
+        name = plan.stage.scorer if scores else plan.stage.reduce
+        raise PolicyError(
+            f"{name!r} looks at the attention of an earlier layer, and there is none {'in full ' if end else ''}"
+            f"before layer {plan.layer}.",
+            "Move the stage to layer 1 or later." if not end else "Move the stage behind a layer with full attention.",
+        )
+    every = scores and getattr(plan.scorer, "every_layer", False)
+    return tuple(seen) if every else (seen[-1],)
 
 
 def _check_family(plan: StagePlan, family: Family) -> None:
@@ -196,6 +218,18 @@ def _check_family(plan: StagePlan, family: Family) -> None:
             f"The cache of {family.name} takes its length from layer 0, so no token may leave before layer 1.",
             "Move the stage to layer 1 or later.",
         )
+
+
+def _check_backend(plan: Plan) -> None:
+    """Refuse attention backends whose masks cannot follow the tokens that are left."""
+    if not plan.stages:
+        return
+    hint = "Load the model with attn_implementation='sdpa'."
+    if plan.backend == "flex_attention":
+        raise UnsupportedModelError("Tokens cannot leave under flex_attention, whose masks are compiled blocks.", hint)
+    if "flash" in plan.backend and plan.family.masks == "window":
+        # The kernel's window counts the tokens that are left, not the positions they came from.
+        raise UnsupportedModelError(f"Tokens of {plan.family.name} cannot leave under {plan.backend}.", hint)
 
 
 def _check_model(plan: Plan, model: PreTrainedModel) -> None:
@@ -239,7 +273,7 @@ def _tables(
             raise PolicyError(
                 f"The policy refers to the table {key[:19]}..., which was not given.", "Pass tables= to attach."
             )
-        found[key] = {name: tensor.to(model.device) for name, tensor in tables[key].items()}
+        found[key] = tables[key]
     for plan in stages:
         _check_columns(plan, found, model)
     return found
@@ -267,8 +301,6 @@ def _place(plan: Plan, stage: StagePlan) -> None:
     else:
         where = plan.after if stage.stage.where == "after_attention" else plan.before
         where.setdefault(stage.layer, []).append(stage)
-    if stage.watch_layer is not None:
-        first = 0 if getattr(stage.scorer, "every_layer", False) and stage.scored else stage.watch_layer
-        for layer in range(first, stage.watch_layer + 1):
-            plan.watched.setdefault(layer, []).append(stage)
+    for layer in stage.watch_layers:
+        plan.watched.setdefault(layer, []).append(stage)
     plan.sized = plan.sized or stage.reducer.merges

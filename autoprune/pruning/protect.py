@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,23 +16,12 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from autoprune.errors import DataError, PolicyError
 from autoprune.policy import PruningPolicy
+from autoprune.pruning.families import family_of
 
 DIGITS = r"\d"
 CAPITALISED = r"^(?:##|Ġ|▁)?[A-Z]"
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
 _GIVEN: ContextVar[Tensor | None] = ContextVar("autoprune_protect", default=None)
-
-
-def protected_count(policy: PruningPolicy, special_mask: Sequence[int] | Tensor) -> int:
-    """Return how many tokens of one input the policy protects by prefix and special tokens.
-
-    Args:
-        policy: The policy.
-        special_mask: (n,) 1 at special tokens, 0 elsewhere, padding left out.
-    """
-    mask = [bool(value) for value in special_mask]
-    protect = policy.protect
-    return sum((protect.special_tokens and special) or place < protect.prefix for place, special in enumerate(mask))
 
 
 def find_tokenizer(model: PreTrainedModel) -> Any | None:
@@ -91,6 +80,27 @@ def protected_ids(model: PreTrainedModel, policy: PruningPolicy, tokenizer: Any 
             if i < size and wanted.search(token):
                 table[i] = True
     return table if bool(table.any()) else None
+
+
+def protected_count(model: PreTrainedModel, policy: PruningPolicy, tokenizer: Any | None, ids: Tensor) -> int:
+    """Return how many tokens of one input never leave, as the model with the policy attached would count them.
+
+    Args:
+        model: The model.
+        policy: The policy; its stages play no part.
+        tokenizer: See ``attach``.
+        ids: (n,) int64, without padding.
+
+    Raises:
+        PolicyError: The policy has a pattern and there is no tokenizer to apply it to.
+    """
+    family = family_of(model)
+    table = protected_ids(model, policy, tokenizer or find_tokenizer(model))
+    held = torch.zeros(ids.shape, dtype=torch.bool) if table is None else table[ids.cpu()]
+    held[: max(policy.protect.prefix, family.prefix)] = True
+    if family.cached:
+        held[-1] = True
+    return int(held.sum())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,11 +25,16 @@ class Saliency:
     """
 
     def __init__(self, model: PreTrainedModel, family: Family) -> None:
-        self._model = twin(model)
-        self._core = family.core(self._model)
-        self._layer = family.layers(self._model)[0]
-        self._names = set(inspect.signature(self._model.forward).parameters)
+        self._original, self._family = model, family
+        self._twin = twin(model)
+        self._names = set(inspect.signature(model.forward).parameters)
         self._whole = not getattr(model.config, "is_encoder_decoder", False)
+
+    def _current(self) -> PreTrainedModel:
+        """Return the twin, made anew when the model's tensors are others: moving a model replaces its buffers."""
+        if any(mine is not theirs for mine, theirs in zip(_tensors(self._twin), _tensors(self._original))):
+            self._twin = twin(self._original)
+        return self._twin
 
     def __call__(self, kwargs: dict[str, Any]) -> Tensor:
         """Return (B, N) float32, not negative.
@@ -44,7 +50,9 @@ class Saliency:
         """
         if is_tracing():
             raise PolicyError("The scorer 'saliency' cannot be traced.", "Use another scorer.")
-        self._model.train(False)
+        model = self._current()
+        model.train(False)
+        core, layer = self._family.core(model), self._family.layers(model)[0]
         tensors = {name: value for name, value in kwargs.items() if isinstance(value, Tensor)}
         whole = self._whole and set(tensors) <= self._names
         seen: list[Tensor] = []
@@ -56,17 +64,22 @@ class Saliency:
             seen.append(hidden.detach().requires_grad_(True))
             return ((seen[0], *args[1:]), named) if args else ((), {**named, "hidden_states": seen[0]})
 
-        hook = self._layer.register_forward_pre_hook(catch, with_kwargs=True)
+        hook = layer.register_forward_pre_hook(catch, with_kwargs=True)
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 # Tensors made under inference mode cannot be part of a graph: copies can.
                 copies = {name: value.clone() for name, value in tensors.items()}
-                output = (self._model if whole else self._core)(**copies)
+                output = (model if whole else core)(**copies)
                 (gradient,) = torch.autograd.grad(_objective(output, copies.get("attention_mask")), seen[0])
                 found: Tensor = torch.linalg.vector_norm((gradient * seen[0]).detach().float(), dim=-1)
                 return found
         finally:
             hook.remove()
+
+
+def _tensors(model: PreTrainedModel) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
 
 
 def _objective(output: Any, mask: Tensor | None) -> Tensor:

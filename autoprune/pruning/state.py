@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +75,8 @@ class Run:
         first: Whether the layer that runs now computes the first token alone.
         inside: Whether the policy acts inside the layer that runs now, so that its arguments alone do not settle
             what it returns.
+        tables: Tables by digest, on the device of the ids.
+        past: Tokens that the cache held before this pass, by layer 0's count.
     """
 
     def __init__(self, owner: object, parent: Run | None) -> None:
@@ -108,6 +110,8 @@ class Run:
         self.sources: Tensor | None = None
         self.prefix: Any = None
         self.step = False
+        self.past = 0
+        self.tables: Mapping[str, dict[str, Tensor]] = {}
         self.guessed = False
         self.shortened: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.full: dict[str, Any] = {}

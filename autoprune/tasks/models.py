@@ -105,24 +105,6 @@ def class_names(config: PreTrainedConfig) -> dict[int, str]:
     return {int(number): str(name) for number, name in sorted(names.items())}
 
 
-def max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the tokens that both model and tokenizer take.
-
-    RoBERTa's position table starts after its padding index, so two of its 514 rows are no positions.
-    """
-    from torch import nn
-
-    limits = [tokenizer.model_max_length]
-    for module_name, module in model.named_modules():
-        if module_name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            skipped = 0 if module.padding_idx is None else module.padding_idx + 1
-            limits.append(module.num_embeddings - skipped)
-    if len(limits) == 1:
-        limits.append(getattr(model.config, "max_position_embeddings", None) or limits[0])
-    limit = min(limits)
-    return int(limit) if limit < 1_000_000 else 512  # tokenizers without a limit say 1e30
-
-
 def _place(name: str) -> str:
     return str(Path(name).expanduser())
 

@@ -46,6 +46,8 @@ def load(spec: TaskSpec, progress: Progress | None = None) -> Task:
         ModelError: The model cannot be used.
         MissingExtraError: The data needs a library that is not installed.
     """
+    from autoprune.pruning.limits import max_length
+
     if spec.model is None:
         raise ModelError("A data set was given without a model.", "Add --model, or leave out both for the quickstart.")
     if spec.dataset is None:
@@ -70,7 +72,7 @@ def load(spec: TaskSpec, progress: Progress | None = None) -> Task:
         calibration=calibration,
         fingerprint=data_fingerprint(held_out.texts, held_out.labels, calibration, names),
         model_digest=model_digest(model),
-        max_length=models.max_length(model, tokenizer),
+        max_length=max_length(model, tokenizer),
         notes=held_out.notes,
     )
 

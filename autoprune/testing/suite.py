@@ -126,14 +126,20 @@ def protected_positions(model: PreTrainedModel, recipe: Tiny, batch: Inputs, row
 
 def check_rows(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None:
     """A padded batch equals the same rows one by one."""
-    model, batch = build(recipe, head=head), inputs(recipe, recipe.lengths)
     policy = policy_of(recipe, scorer, reducer, (1, 0.6), (3, 0.3))
-    together, _ = pruned(model, recipe, policy, batch)
-    for row in range(len(recipe.lengths)):
+    check_alone(recipe, policy, inputs(recipe, recipe.lengths), head=head)
+
+
+def check_alone(recipe: Tiny, policy: PruningPolicy, batch: Inputs, *, head: bool) -> Trace:
+    """A batch equals the same rows one by one; returns what left in the batch."""
+    model = build(recipe, head=head)
+    together, trace = pruned(model, recipe, policy, batch)
+    for row in range(len(together)):
         alone, _ = pruned(model, recipe, policy, one_row(recipe, batch, row))
         part = real_part(recipe, together, row, alone.shape[1])
         gap = float((part - alone[0]).abs().max())
         expect(gap <= TOLERANCE * max(1.0, float(alone.abs().max())), f"Row {row} differs by {gap:.2g} in a batch.")
+    return trace
 
 
 def check_gradients(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None:

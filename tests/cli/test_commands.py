@@ -286,7 +286,14 @@ def test_methods_lists_every_registered_one(cli: Cli) -> None:
     assert {"random", "truncate", "lexicon", "cls_attention"} <= {entry["name"] for entry in found["scorers"]}
     assert {"drop", "fuse"} <= {entry["name"] for entry in found["reducers"]}
     assert "BERT" in {entry["name"] for entry in found["families"]}
+    family = {entry["name"]: entry for entry in found["families"]}
+    assert family["BERT"]["searchable"]
+    assert {"after_attention", "input_stage", "first_token_shortcut"} <= set(family["BERT"])
+    assert not family["BART encoder"]["searchable"]
+    assert any(cell["scorer"] == "cls_attention" and cell["reason"] for cell in family["Llama"]["refused"])
     out = cli("methods").out
+    assert next(line.split()[1:3] for line in out.splitlines() if "BERT  " in line) == ["search,", "attach;"]
+    assert "attach only" in next(line for line in out.splitlines() if "ViT" in line)
     assert all(entry["summary"] and entry["summary"] in out for entries in found.values() for entry in entries)
 
 

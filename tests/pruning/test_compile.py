@@ -78,3 +78,31 @@ def test_merging_can_be_exported_when_only_a_prefix_is_protected() -> None:
         want = model(**batch).logits
         ready = torch.export.export(model, (), dict(batch), strict=False).module()
         torch.testing.assert_close(ready(**batch).logits, want, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["compile", "export"])
+def test_a_padded_batch_is_never_run_without_its_mask(how: str) -> None:
+    recipe = tiny("BERT")
+    model, full, padded = build(recipe, head=True), inputs(recipe, (9, 9)), inputs(recipe, (9, 5))
+    policy = PruningPolicy(stages=(stage("random", "drop", 1, 0.5),))
+    with attach(model, policy), torch.no_grad():
+        if how == "export":
+            ready = torch.export.export(model, (), dict(full), strict=False).module()
+        else:
+            torch._dynamo.reset()
+            ready = torch.compile(model, fullgraph=True, backend="eager")
+        torch.testing.assert_close(ready(**full).logits, model(**full).logits, atol=1e-5, rtol=1e-5)
+        with pytest.raises(RuntimeError, match="without padding"):
+            ready(**padded)
+
+
+def test_exporters_that_drop_assertions_get_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny("BERT")
+    model, full = build(recipe, head=True), inputs(recipe, (9, 9))
+    with attach(model, PruningPolicy(stages=(stage("random", "drop", 1, 0.5),))), torch.no_grad():
+        with pytest.raises(PolicyError, match="padded"):
+            torch.jit.trace(lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits, tuple(full.values()))
+        monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+        with pytest.raises(PolicyError, match="padded"):
+            torch.export.export(model, (), dict(full), strict=False)
+        torch.export.export(model, (), {"input_ids": full["input_ids"]}, strict=False)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from autoprune._registry import REDUCERS, SCORERS
 from autoprune.policy import PruningPolicy, Stage
+from autoprune.pruning import logits
 from autoprune.pruning.context import Attention, ScoreContext, Tokens
 from autoprune.pruning.logits import _received_fused, received
 from autoprune.testing.suite import forward, pruned
@@ -99,6 +100,24 @@ def test_query_attention(case: tuple[ScoreContext, Tensor]) -> None:
     _same(_score("query_attention", ctx), torch.stack([a[b, :, n - 1].mean(0) for b, n in enumerate(LENGTHS)]))
     _same(_score("query_attention", ctx, rows="question"), a[:, :, :4].mean((1, 2)))
     _same(_score("query_attention", ctx, rows="protected"), a[:, :, 0].mean(1))
+    ctx.protected[0, [3, 5]] = True
+    want = torch.stack((a[0][:, [0, 3, 5]].mean((0, 1)), a[1, :, 0].mean(0)))
+    for most in (None, 3):
+        ctx.most_protected = most
+        _same(_score("query_attention", ctx, rows="protected"), want)
+
+
+def test_query_attention_never_builds_the_whole_matrix(
+    case: tuple[ScoreContext, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx, _ = case
+    ctx.most_protected, shapes = 1, []
+    real = logits._logits
+    monkeypatch.setattr(logits, "_CHUNK", B * N * N)
+    monkeypatch.setattr(logits, "_logits", lambda *args: shapes.append((out := real(*args)).shape) or out)
+    _score("query_attention", ctx, rows="protected")
+    _score("query_attention", ctx, rows="question")
+    assert shapes == [(B, H, 1, N)] + [(B, 1, N, N)] * H
 
 
 def test_entropy(case: tuple[ScoreContext, Tensor]) -> None:
@@ -139,6 +158,23 @@ def test_static_scores(case: tuple[ScoreContext, Tensor]) -> None:
                 -math.log((t + 1) / (float(count.sum()) + 9))
             )
             assert float(_score("stopwords", ctx, table="t")[b, i]) == float(t >= 3)
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_saliency_against_plain_autograd(head: bool) -> None:
+    recipe = next(r for r in TINY if r.family == "BERT")
+    model, batch = build(recipe, head=head), inputs(recipe)
+    _, trace = pruned(model, recipe, PruningPolicy(stages=(Stage(1, "saliency", keep=0.5),)), batch)
+    core = model.bert if head else model
+    for row, n in enumerate(recipe.lengths):
+        state = core.embeddings(batch["input_ids"][row : row + 1, :n]).detach().requires_grad_(True)
+        last = core.encoder(state).last_hidden_state
+        if head:
+            model.classifier(core.pooler(last)).max().backward()
+        else:
+            last.mean(1).square().sum().backward()
+        want = [float((g * x).square().sum().sqrt()) for g, x in zip(state.grad[0], state[0].detach())]
+        torch.testing.assert_close(trace.stages[0].scores[row, :n], torch.tensor(want), atol=1e-5, rtol=1e-4)
 
 
 def test_uniform_takes_every_nth() -> None:

@@ -67,6 +67,20 @@ def test_lexicon_does_not_depend_on_padding() -> None:
         torch.testing.assert_close(one, two, atol=1e-3, rtol=1e-3)
 
 
+def test_gradient_lexicon_against_plain_autograd() -> None:
+    model = build(BERT, head=True)
+    ids = torch.tensor([[1, 30, 31, 32, 33, 2]])
+    lexicon = build_lexicon(model, [{"input_ids": ids}], method="gradient", prior_strength=0.0)["importance"]
+    words = model.bert.embeddings.word_embeddings.weight[ids].detach().requires_grad_(True)
+    logits = model(inputs_embeds=words).logits[0]
+    best = int(logits.argmax())
+    rest = torch.stack([logit for label, logit in enumerate(logits) if label != best])
+    odds = logits[best] - rest.exp().sum().log()
+    odds.backward()
+    want = torch.tensor([float((g * w).square().sum().sqrt()) for g, w in zip(words.grad[0], words[0].detach())])
+    torch.testing.assert_close(lexicon[ids[0]], want / want.mean(), atol=1e-4, rtol=1e-4)
+
+
 def test_leave_one_out_against_a_loop() -> None:
     model = build(BERT, head=True)
     ids = torch.tensor([[1, 30, 31, 32, 2]])

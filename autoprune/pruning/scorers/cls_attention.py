@@ -43,7 +43,9 @@ def first_row(attention: Attention, valid: Tensor | None) -> Tensor:
 class ClsAttention:
     """Attention of the first token, mean over heads.
 
-    Sources: EViT (Liang et al., 2022); value weighting as in ATS (Fayyaz et al., 2022).
+    Sources: EViT (Liang et al., 2022); value weighting as in ATS (Fayyaz et al., 2022), in the form for several heads:
+    scores of each head from its own values' norms, then summed over heads (here: the mean, which ranks the same). The
+    division by the sum over tokens that ATS makes in its score is left out.
     """
 
     Params: ClassVar[type[ClsAttentionParams]] = ClsAttentionParams

@@ -11,7 +11,7 @@ from torch import Tensor
 from autoprune._registry import SCORERS
 from autoprune.errors import PolicyError
 from autoprune.pruning.context import Attention, ScoreContext
-from autoprune.pruning.logits import probabilities
+from autoprune.pruning.logits import column_sums, probabilities
 from autoprune.pruning.params import choice
 
 
@@ -24,20 +24,24 @@ class QueryAttentionParams:
     )
 
 
-def from_rows(attention: Attention, valid: Tensor | None, chosen: Tensor) -> Tensor:
+def from_rows(attention: Attention, valid: Tensor | None, chosen: Tensor, most: int | None = None) -> Tensor:
     """Return the attention that each token receives from chosen queries, mean over them and over heads.
 
     Args:
         attention: Inputs of the attention.
         valid: (B, n) bool, or None.
         chosen: (B, n) bool, at least one true per row.
+        most: Chosen queries in the row that has most of them, if that is known: then they alone are computed.
 
     Returns:
         (B, n) float32.
     """
-    weight = chosen.float()
-    share = weight / weight.sum(1, keepdim=True).clamp(min=1)
-    return torch.einsum("bhij,bi->bj", probabilities(attention, valid), share) / attention.query.shape[1]
+    total = chosen.sum(1, keepdim=True).clamp(min=1) * attention.query.shape[1]
+    if most is None:
+        return column_sums(attention, valid, chosen) / total
+    rows = chosen.int().sort(dim=1, descending=True, stable=True).indices[:, :most]
+    weight = chosen.gather(1, rows).float()
+    return torch.einsum("bhrj,br->bj", probabilities(attention, valid, rows), weight) / total
 
 
 def last_row(attention: Attention, valid: Tensor | None) -> Tensor:
@@ -70,7 +74,7 @@ class QueryAttention:
         if self.params.rows == "last":
             return last_row(ctx.attention, ctx.valid)
         if self.params.rows == "protected":
-            return from_rows(ctx.attention, ctx.valid, ctx.protected)
+            return from_rows(ctx.attention, ctx.valid, ctx.protected, ctx.most_protected)
         if ctx.types is None:
             raise PolicyError("query_attention with rows 'question' needs token_type_ids.", "Pass them to the model.")
         question = ctx.types == 0

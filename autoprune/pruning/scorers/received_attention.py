@@ -24,7 +24,11 @@ class ReceivedAttentionParams:
 
 @SCORERS.register("received_attention")
 class ReceivedAttention:
-    """Column sums of the attention matrix. Sources: PoWER-BERT (Goyal et al., 2020), LTP (Kim et al., 2022)."""
+    """Column sums of the attention matrix.
+
+    Sources: PoWER-BERT (Goyal et al., 2020), LTP (Kim et al., 2022). The diagonal is kept, as LTP does; PoWER-BERT sums
+    over the other tokens alone (i != j).
+    """
 
     Params: ClassVar[type[ReceivedAttentionParams]] = ReceivedAttentionParams
     needs: ClassVar[frozenset[str]] = frozenset({"attention"})
