@@ -29,6 +29,8 @@ class SearchConfig(BaseModel):
         sampler: Name of the sampler.
         seed: Seed of everything random.
         workers: Worker processes, or ``auto``.
+        gpus_per_worker: Share of a GPU that each Ray worker reserves and scores on; None: none on the CPU, a
+            whole one for ``cuda``.
         ray_address: Address of a running Ray cluster.
         db: Database URL or file; None is the default file.
         study: Name of the study; None derives it from what defines the search.
@@ -61,6 +63,7 @@ class SearchConfig(BaseModel):
     sampler: str = "autoprune"
     seed: int = Field(default=0, ge=0, lt=2**32)
     workers: int | Literal["auto"] = "auto"
+    gpus_per_worker: float | None = None
     ray_address: str | None = None
     db: str | None = None
     study: str | None = None
@@ -105,6 +108,13 @@ class SearchConfig(BaseModel):
             raise ValueError(f"must be a whole number from 1, not {value}")
         return value
 
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _share_or_whole(cls, value: float | None) -> float | None:
+        if value is not None and not (0 <= value <= 1 or (value > 1 and value.is_integer())):
+            raise ValueError(f"must be 0, a share of one GPU such as 0.25, or a whole number, not {value:g}")
+        return value
+
     @field_validator("text_columns")
     @classmethod
     def _one_or_two(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -121,6 +131,27 @@ class SearchConfig(BaseModel):
             raise ValueError("--workers 1 evaluates in this process and uses no Ray cluster; leave one of them out")
         return self
 
+    @model_validator(mode="after")
+    def _gpus(self) -> SearchConfig:
+        given, on_gpu = self.gpus_per_worker, self.device.startswith("cuda")
+        if given and self.workers == 1 and self.ray_address is None:
+            raise ValueError("--workers 1 scores in this process, and --gpus-per-worker is for Ray workers")
+        if given and self.device.startswith("mps"):
+            raise ValueError("--gpus-per-worker is for CUDA; Ray shares no MPS device out")
+        if given and self.dtype == "int8":
+            raise ValueError("int8 models run on CPUs alone; leave --gpus-per-worker out or choose another --dtype")
+        if given == 0 and on_gpu and self.workers != 1:
+            raise ValueError(f"workers without a GPU cannot score on {self.device}; --gpus-per-worker 1 gives each one")
+        return self
+
+    @property
+    def worker_gpus(self) -> float:
+        """GPUs that each Ray worker reserves; 0 where they score on CPUs, or where there are none."""
+        if self.gpus_per_worker is not None:
+            return self.gpus_per_worker
+        on_ray = self.workers != 1 or self.ray_address is not None
+        return 1.0 if on_ray and self.device.startswith("cuda") else 0.0
+
     @property
     def parsed_budget(self) -> Budget:
         """The budget as a value."""
@@ -131,5 +162,6 @@ class SearchConfig(BaseModel):
 
         How long it runs, where it runs and where results go do not define it.
         """
-        how_long, where = {"trials", "until", "time_limit"}, {"workers", "ray_address", "db", "study", "out", "new"}
-        return self.model_dump(mode="json", exclude={*how_long, *where, "trust_remote_code"})
+        how_long, kept = {"trials", "until", "time_limit"}, {"db", "study", "out", "new"}
+        where = {"workers", "gpus_per_worker", "ray_address"}
+        return self.model_dump(mode="json", exclude={*how_long, *kept, *where, "trust_remote_code"})

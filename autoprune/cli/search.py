@@ -56,6 +56,13 @@ _search_options = stacked(
         metavar="N|auto",
         help="Processes that score policies; more than one run on Ray.",
     ),
+    click.option(
+        "--gpus-per-worker",
+        type=float,
+        metavar="SHARE",
+        help="GPUs that each Ray worker reserves and scores on: 0.25 puts four workers on one, 2 gives each two; "
+        "default 0 with --device cpu, 1 with cuda.",
+    ),
     ray_option,
     click.option("--study", metavar="NAME", help="Name of the study; default derived from the search itself."),
     click.option("--new", is_flag=True, help="Begin another study even if this search has one."),

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from autoprune.engine.projection import Projector
 from autoprune.policy import PruningPolicy
 from autoprune.spaces.space import Space
-from autoprune.store.optuna_study import set_constraint
+from autoprune.store.optuna_study import keep, set_constraint
 
 POLICY_ATTR, DIGEST_ATTR, WHY_ATTR, KL_ATTR = "policy", "policy_digest", "why", "kl"
 AIM_ATTR = "aim"
@@ -114,6 +114,7 @@ class Proposer:
                 continue
             self._known.add(proposal.digest)
             describe(trial, policy)
+            keep(trial)
             return proposal
         return None
 

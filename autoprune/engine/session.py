@@ -17,7 +17,7 @@ from autoprune.engine.fitting import fit_space
 from autoprune.engine.places import LocalPlace, TimingPlace
 from autoprune.engine.timing import Timer
 from autoprune.errors import ConfigError
-from autoprune.evaluate.pool import Pool, open_pool
+from autoprune.evaluate.pool import Pool, check_gpus, open_pool
 from autoprune.latency.hardware import Hardware
 from autoprune.latency.runners import prepare_model
 from autoprune.latency.workload import Workload, stratified_lengths
@@ -110,8 +110,10 @@ class Session:
 
     def open_pool(self, tables: Any, observer: Observer) -> Pool:
         """Start the pool that the options ask for, and say which."""
-        pool = open_pool(self.task, tables, self.config.workers, self.config.ray_address)
-        where = "in this process" if pool.workers == 1 else f"on {pool.workers} Ray workers"
+        config, gpus = self.config, self.config.worker_gpus
+        pool = open_pool(self.task, tables, config.workers, config.ray_address, gpus)
+        where = "in this process" if pool.workers == 1 and not gpus else f"on {pool.workers} Ray workers"
+        where += f" with {gpus:g} GPU each" if gpus else ""
         observer.message(f"scoring    {where}; timing alone, in pairs with dense")
         return pool
 
@@ -158,6 +160,8 @@ def open_session(config: SearchConfig, observer: Observer, place: TimingPlace | 
     )
     plain_model = task.model
     task.model = prepare_model(plain_model, workload)
+    if config.ray_address is None:  # on a cluster, GPUs may come with nodes that join later
+        check_gpus(config.workers, config.worker_gpus)
     n_protected = _protected(task, space.protect, inputs)
     return Session(
         config, budget, task, family, space, place.hardware, workload, inputs, n_protected, place, plain_model

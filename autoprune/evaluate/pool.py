@@ -60,6 +60,39 @@ def fitting_workers(model_bytes: int) -> int:
     return max(1, min(cores, by_memory))
 
 
+def check_gpus(workers: int | Literal["auto"], gpus: float) -> None:
+    """Refuse Ray workers that want more GPUs than this machine has: they would wait for them in vain.
+
+    Args:
+        workers: Number of workers, or ``auto``: as many as there is room for.
+        gpus: GPUs per worker; 0 needs none.
+
+    Raises:
+        ConfigError: There are too few.
+    """
+    if gpus <= 0:
+        return
+    import torch
+
+    found, count = torch.cuda.device_count(), 1 if workers == "auto" else workers
+    if count > gpu_places(found, gpus):
+        raise ConfigError(
+            f"--gpus-per-worker {gpus:g}: there is no room for {count} such worker(s), "
+            f"since torch {torch.__version__} finds {found} CUDA device(s) on this machine.",
+            "Lower --workers or --gpus-per-worker (0 scores on CPUs), or use a cluster with --ray-address.",
+        )
+
+
+def gpu_places(found: int, gpus: float) -> int:
+    """Return how many workers the GPUs of one node hold.
+
+    Args:
+        found: GPUs of the node.
+        gpus: GPUs per worker (> 0). A share does not span GPUs: two workers of 0.6 need two of them.
+    """
+    return found * int(1 / gpus) if gpus <= 1 else int(found // gpus)
+
+
 def open_pool(
     source: ExampleSource,
     tables: TableSet,

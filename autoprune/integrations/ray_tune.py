@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 from autoprune.engine.scoreboard import Scoreboard
 from autoprune.errors import ConfigError
 from autoprune.evaluate.evaluator import Evaluator, Job
-from autoprune.evaluate.pools.ray import connect
+from autoprune.evaluate.pools.ray import connect, on_cpu
 from autoprune.evaluate.quality import Logits
 from autoprune.evaluate.rungs import next_rung
 from autoprune.integrations.sitting import Sitting, open_sitting
@@ -220,7 +220,7 @@ class TuneSession:
     """What a Tuner needs of a study, and what comes of it.
 
     Attributes:
-        trainable: For ``tune.Tuner``; one core each, see ``tune.with_resources`` for GPUs.
+        trainable: For ``tune.Tuner``; one core each, and the GPUs of ``gpus_per_worker``.
         searcher: For ``TuneConfig(search_alg=...)``.
         n_examples: Examples of the last rung: ``max_t`` of a scheduler.
         study: Name of the study.
@@ -258,9 +258,12 @@ def tune_session(observer: Observer | None = None, **options: Any) -> Iterator[T
         with open_sitting(observer, options) as sitting:
             handle: Any = ray.remote(num_cpus=0)(Ledger)
             ledger = handle.remote()
+            task = on_cpu(sitting.task)
             trainable = tune.with_parameters(
-                PolicyTrainable, task=sitting.task, tables=sitting.tables, dense=sitting.dense, ledger=ledger
+                PolicyTrainable, task=task, tables=sitting.tables, dense=sitting.dense, ledger=ledger
             )
+            if sitting.worker_gpus:
+                trainable = tune.with_resources(trainable, {"cpu": 1, "gpu": sitting.worker_gpus})
             searcher = PolicySearcher(sitting, ledger)
             yield TuneSession(trainable, searcher, sitting.n_examples, sitting.study_name, sitting)
             ray.kill(ledger)

@@ -52,6 +52,11 @@ class Sitting:
         self.task, self.tables = task, tables
 
     @property
+    def worker_gpus(self) -> float:
+        """GPUs that each trial should reserve."""
+        return self._config.worker_gpus
+
+    @property
     def study_name(self) -> str:
         """Name of the study."""
         return self._run.recorder.study
@@ -108,6 +113,8 @@ class Sitting:
     def result(self) -> SearchResult:
         """Finish the study as the command does: front, verification, document. Call it when the sitting is over."""
         own = {"trials": max(1, self._run.tried), "new": False, "study": self.study_name, "workers": 1}
+        if self._config.ray_address is None:
+            own["gpus_per_worker"] = None  # one worker is this process, which reserves nothing
         return driver.search(self._config.model_copy(update=own))
 
 

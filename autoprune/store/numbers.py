@@ -101,10 +101,10 @@ class Numbers(Database):
             return new.id
 
     def _place(self, session: Session, study: str, digest: str) -> int:
-        row = self.study_row(session, study)
-        if session.get(tables.Policy, digest) is None:
+        study_id = self.study_id(session, study)
+        if session.scalar(select(tables.Policy.digest).where(tables.Policy.digest == digest)) is None:
             raise StoreError(f"The policy {digest[:12]} is not in {self.url_masked}.", "Call add_policy first.")
-        return row.id
+        return study_id
 
     def evaluations(
         self, study: str | None = None, digest: str | None = None, *, samples: bool = True

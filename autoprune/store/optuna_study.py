@@ -9,6 +9,8 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
+from autoprune.store.drafts import DraftStorage
+
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
@@ -21,7 +23,9 @@ CONSTRAINT = "budget"
 
 
 def open_optuna_study(store: Store, name: str, sampler: BaseSampler | None = None) -> optuna.Study:
-    """Make the study or load it: two named objectives, latency down and score up.
+    """Make the study or load it, to be written here: two named objectives, latency down and score up.
+
+    A trial that is asked for is in the database once it is kept (``keep``) or told, not before.
 
     Args:
         store: The open database.
@@ -30,7 +34,11 @@ def open_optuna_study(store: Store, name: str, sampler: BaseSampler | None = Non
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
-        storage=store.storage, study_name=name, sampler=sampler, directions=DIRECTIONS, load_if_exists=True
+        storage=DraftStorage(store.storage),
+        study_name=name,
+        sampler=sampler,
+        directions=DIRECTIONS,
+        load_if_exists=True,
     )
     name_metrics(study)
     return study
@@ -42,6 +50,16 @@ def name_metrics(study: optuna.Study) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(METRICS)
+
+
+def keep(trial: optuna.Trial) -> None:
+    """Write a trial that was asked for as it stands, so that it outlives this process.
+
+    Args:
+        trial: The running trial, with all that its next sitting needs to know.
+    """
+    if isinstance(trial.storage, DraftStorage):
+        trial.storage.keep(trial._trial_id)
 
 
 def set_constraint(trial: optuna.Trial, value: float) -> None:

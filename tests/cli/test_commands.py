@@ -76,6 +76,7 @@ def test_every_option_reaches_the_configuration(cli: Cli, engine: dict[str, Any]
     ran = cli(
         "search", "--budget", "2x@p95", "--model", "m", "--dataset", "d.csv", "--metric", "f1", "--trials", "9",
         "--time-limit", "10m", "--space", "quick", "--sampler", "tpe", "--seed", "3", "--workers", "2",
+        "--gpus-per-worker", "0.25",
         "--ray-address", "auto", "--db", tmp_path / "x.db", "--study", "s", "--batch-size", "4", "--seq-len", "data",
         "--threads", "2", "--device", "cpu", "--dtype", "bfloat16",
         "--attention", "eager", "--runtime", "compile", "--out", tmp_path / "o", "--new", "--split", "test",
@@ -84,8 +85,8 @@ def test_every_option_reaches_the_configuration(cli: Cli, engine: dict[str, Any]
     assert ran.code == 0, ran.err
     assert engine["config"] == SearchConfig.of(
         budget="2x@p95", model="m", dataset="d.csv", metric="f1", trials=9, time_limit=600.0, space="quick",
-        sampler="tpe", seed=3, workers=2, ray_address="auto", db=str(tmp_path / "x.db"), study="s", batch_size=4,
-        seq_len="data", threads=2, device="cpu", dtype="bfloat16",
+        sampler="tpe", seed=3, workers=2, gpus_per_worker=0.25, ray_address="auto", db=str(tmp_path / "x.db"),
+        study="s", batch_size=4, seq_len="data", threads=2, device="cpu", dtype="bfloat16",
         attention="eager", runtime="compile", out=tmp_path / "o", new=True, split="test",
         text_columns=("a", "b"), label_column="y", trust_remote_code=True,
     )  # fmt: skip
@@ -95,6 +96,13 @@ def test_every_option_reaches_the_configuration(cli: Cli, engine: dict[str, Any]
 def test_defaults_are_those_of_the_configuration(cli: Cli, engine: dict[str, Any]) -> None:
     assert cli("search", "--budget", "20ms").code == 0
     assert engine["config"] == SearchConfig.of(budget="20ms")
+
+
+def test_a_negative_share_of_a_gpu_is_bad_input(cli: Cli, engine: dict[str, Any]) -> None:
+    ran = cli("search", "--budget", "20ms", "--gpus-per-worker", "-0.5")
+    assert ran.code == 2
+    assert "must be 0, a share of one GPU" in ran.err
+    assert "config" not in engine
 
 
 def test_the_database_can_come_from_the_environment(

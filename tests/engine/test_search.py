@@ -1,13 +1,14 @@
 """A whole search on a small model: real hidden states, real timing, a real database."""
 
 import json
+from types import SimpleNamespace
 
 import optuna
 import pytest
 
 import autoprune
 from autoprune.config import SearchConfig
-from autoprune.engine import queries
+from autoprune.engine import queries, session
 from autoprune.engine.driver import search
 from autoprune.errors import ConfigError
 from autoprune.store.repository import Store
@@ -140,6 +141,7 @@ def test_a_generous_budget_is_met_already(module_options):
         {"sampler": "oracle"},
         {"device": "abacus"},
         {"seq_len": 5000},
+        {"workers": 2, "gpus_per_worker": 64},
     ],
 )
 def test_bad_input_writes_no_study(options, wrong):
@@ -149,6 +151,16 @@ def test_bad_input_writes_no_study(options, wrong):
     assert caught.value.hint
     with Store.open(options["db"]) as store:
         assert store.list_studies() == []
+
+
+def test_a_session_hands_the_share_of_a_gpu_on(monkeypatch):
+    asked, said = [], []
+    monkeypatch.setattr(session, "open_pool", lambda *args: asked.append(args) or SimpleNamespace(workers=3))
+    config = SearchConfig.of(workers=3, gpus_per_worker=0.25)
+    here = SimpleNamespace(config=config, task="task")
+    session.Session.open_pool(here, "tables", SimpleNamespace(message=said.append))
+    assert asked == [("task", "tables", 3, None, 0.25)]
+    assert "on 3 Ray workers with 0.25 GPU each" in said[0]
 
 
 def test_search_stays_a_function_after_importing_the_driver():

@@ -9,9 +9,9 @@ import torch
 
 from autoprune.errors import ConfigError
 from autoprune.evaluate.evaluator import Job
-from autoprune.evaluate.pool import fitting_workers, open_pool
+from autoprune.evaluate.pool import check_gpus, fitting_workers, gpu_places, open_pool
 from autoprune.evaluate.pools.local import LocalPool
-from autoprune.evaluate.pools.ray import _fits
+from autoprune.evaluate.pools.ray import _fits, on_cpu
 from autoprune.evaluate.pools.replay import ReplayPool
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning.tables import TableSet
@@ -95,6 +95,61 @@ def test_a_senseless_number_of_gpus_is_refused(examples, gpus):
 )
 def test_a_node_holds_what_cores_memory_and_gpus_allow(resources, gpus, fits):
     assert _fits(resources, gpus, 10) == fits
+
+
+@pytest.mark.parametrize(
+    ("found", "gpus", "places"), [(0, 0.5, 0), (1, 0.25, 4), (1, 1.0, 1), (2, 0.6, 2), (3, 2.0, 1), (1, 2.0, 0)]
+)
+def test_a_share_does_not_span_gpus(found, gpus, places):
+    assert gpu_places(found, gpus) == places
+
+
+@pytest.mark.parametrize(
+    ("found", "workers", "gpus", "refused"),
+    [
+        (0, "auto", 0.0, False),
+        (0, 8, 0.0, False),
+        (0, "auto", 0.5, True),
+        (1, "auto", 0.5, False),
+        (1, 2, 0.5, False),
+        (1, 3, 0.5, True),
+        (1, "auto", 2.0, True),
+        (4, 2, 2.0, False),
+    ],
+)
+def test_more_gpus_than_the_machine_has_are_refused_in_words(monkeypatch, found, workers, gpus, refused):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    if not refused:
+        check_gpus(workers, gpus)
+        return
+    with pytest.raises(ConfigError, match=rf"--gpus-per-worker {gpus:g}: .* finds {found} CUDA") as caught:
+        check_gpus(workers, gpus)
+    assert "--ray-address" in caught.value.hint
+
+
+def test_a_model_on_the_cpu_travels_as_it_is(examples):
+    assert on_cpu(examples) is examples
+
+
+def test_a_model_on_a_gpu_travels_by_way_of_the_cpu(examples):
+    class OnGpu(torch.nn.Module):
+        """Stands in for a model on a device that this machine need not have."""
+
+        place = torch.device("cuda", 1)
+
+        def parameters(self, recurse=True):
+            return iter([type("Parameter", (), {"device": self.place})])
+
+        def to(self, device):
+            self.place = torch.device(device)
+            return self
+
+    examples.model = OnGpu()
+    sent = on_cpu(examples)
+    assert sent.model.place.type == "cpu"
+    assert examples.model.place.type == "cuda"
+    assert sent.ids is examples.ids
+    assert sent.tokenizer is examples.tokenizer
 
 
 @pytest.mark.ray

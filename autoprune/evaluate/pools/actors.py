@@ -71,6 +71,7 @@ class Crew:
         size: Actors wanted (>= 1).
         make: Asks Ray for one more actor; it need not be placed at once.
         patience: Seconds without any live actor after which the crew gives up.
+        wants: What an actor reserves, in words.
 
     Attributes:
         size: Actors wanted; more are asked for when it is raised and ``fill`` is called.
@@ -79,12 +80,12 @@ class Crew:
         starting: Actors that were asked for and are not ready, by the reference of their first answer.
     """
 
-    def __init__(self, size: int, make: Callable[[], Any], patience: float) -> None:
+    def __init__(self, size: int, make: Callable[[], Any], patience: float, wants: str) -> None:
         self.size = size
         self.idle: list[Any] = []
         self.busy = 0
         self.starting: dict[Any, Any] = {}
-        self._make, self._patience = make, patience
+        self._make, self._patience, self._wants = make, patience, wants
         self._failed, self._why = 0, ""
         self._last_seen = time.monotonic()
         self.fill()
@@ -175,7 +176,7 @@ class Crew:
         if self.starting and time.monotonic() - self._last_seen < self._patience:
             return
         if self.starting:
-            why = f"none came up within {self._patience:.0f} seconds (free in the cluster now: {_free()})"
+            why = f"none came up within {self._patience:.0f} seconds; each needs {self._wants}, free now: {_free()}"
         else:
             why = f"all attempts failed, the last with {self._why}"
         raise WorkerError(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from autoprune._registry import POOLS
 from autoprune.errors import WorkerError
 from autoprune.evaluate.evaluator import ExampleSource, Job, Outcome
-from autoprune.evaluate.pool import PROCESS_BYTES
+from autoprune.evaluate.pool import PROCESS_BYTES, gpu_places
 from autoprune.evaluate.pools.actors import Crew, Worker, first_line, stop
 from autoprune.pruning.tables import TableSet
+
+S = TypeVar("S", bound=ExampleSource)
 
 TIMER_RESOURCE = "autoprune_timer"
 """Custom resource of nodes that are set aside for timing."""
@@ -65,13 +68,14 @@ class RayPool:
         self._bytes = PROCESS_BYTES + 2 * sum(p.numel() * p.element_size() for p in source.model.parameters())
         self._grows, self._looked = workers is None, time.monotonic()
         self.workers = room(gpus, self._bytes) if workers is None else workers
-        self._source, self._tables = ray.put(source), ray.put(tables)
+        self._source, self._tables = ray.put(on_cpu(source)), ray.put(tables)
         self._asked = 0
         self._queue: deque[tuple[tuple[Job, ...], int]] = deque()
         self._running: dict[Any, tuple[tuple[Job, ...], int, Any]] = {}
         self._done: deque[Outcome] = deque()
         default = _PATIENCE_S if address is None else _PATIENCE_CLUSTER_S
-        self._crew = Crew(self.workers, self._actor, default if patience is None else patience)
+        wants = f"1 CPU and {gpus:g} GPU" if gpus else "1 CPU"
+        self._crew = Crew(self.workers, self._actor, default if patience is None else patience, wants)
         try:
             self._crew.await_first()
         except WorkerError:
@@ -200,6 +204,19 @@ class RayPool:
             self._running[actor.run.remote(jobs)] = (jobs, tries, actor)
 
 
+def on_cpu(source: S) -> S:
+    """Return the source with its model on the CPU, as it travels: a worker's GPU need not be this process's.
+
+    Args:
+        source: Model, tokenizer and examples; it stays as it is.
+    """
+    if all(tensor.device.type == "cpu" for tensor in source.model.parameters()):
+        return source
+    sent = copy.copy(source)
+    sent.model = copy.deepcopy(source.model).to("cpu")  # type: ignore[arg-type]  # transformers narrows torch
+    return sent
+
+
 def timer_nodes() -> dict[str, str]:
     """Return the names of the cluster's timing nodes by node id; call it when connected."""
     return {str(node["NodeID"]): str(node["NodeName"]) for node in _alive() if _is_timer(node)}
@@ -235,9 +252,7 @@ def _fits(resources: Mapping[str, float], gpus: float, worker_bytes: int) -> int
     fits = min(cpus, resources.get("memory", cpus * worker_bytes) // worker_bytes)
     if gpus == 0:
         return int(fits)
-    # A share does not span GPUs: two of 0.6 need two GPUs.
-    found = int(resources.get("GPU", 0.0))
-    return int(min(fits, found * int(1 / gpus) if gpus <= 1 else found // gpus))
+    return int(min(fits, gpu_places(int(resources.get("GPU", 0.0)), gpus)))
 
 
 def _alive() -> Sequence[Mapping[str, Any]]:
