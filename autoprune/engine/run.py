@@ -214,7 +214,8 @@ class SearchRun:
         drift, words = self.watch.observe(timing)
         if words:
             self.observer.message(words)
-        extra = {"predicted_ms": proposal.predicted_ms, "noise_cause": timing.noise_cause, **drift}
+        expected = {"predicted_ms": proposal.predicted_ms, "keeps": list(proposal.keeps)}
+        extra = {**expected, "noise_cause": timing.noise_cause, **drift}
         number = proposal.trial.number
         self.recorder.measurement(
             "search", number, proposal.digest, timing, self.limits.statistic, latency_ms, extra=extra

@@ -55,12 +55,14 @@ class ShapeStage:
         return Stage(
             self.layer,
             self.choice.scorer,
+            keep=amount if self.select == "keep" else None,
+            threshold=amount if self.select == "threshold" else None,
+            mass=amount if self.select == "mass" else None,
             reduce=self.reduce,
             where=self.where,
             multiple=self.multiple,
             params=params,
             reduce_params=self.reduce_params,
-            **{self.select: amount},  # type: ignore[arg-type]
         )
 
 

@@ -13,6 +13,7 @@ from optuna.testing.pytest_samplers import (
 from optuna.trial import TrialState
 
 from autoprune.engine.landscape.costs import CostSurface
+from autoprune.engine.landscape.expected import Expected
 from autoprune.engine.landscape.guide import Guide
 from autoprune.engine.landscape.removal import method_of, removal_of
 from autoprune.engine.projection import MARGIN, Projector
@@ -45,7 +46,7 @@ class TestAnyOptunaSampler(BasicSamplerTestCase, RelativeSamplerTestCase, MultiO
 def make_study(seed, sampler=None):
     space = Space(load_space_file("quick"), 6)
     projector = Projector(TABLE, (256,), 2, "p50", TABLES, DENSE_MS)
-    guide = Guide(space, projector.surface(), projector.predict, TABLES, LIMIT_MS, 0.1 * DENSE_MS)
+    guide = Guide(space, projector, LIMIT_MS, 0.1 * DENSE_MS)
     sampler = sampler or AutopruneSampler(seed, guide)
     study = optuna.create_study(sampler=sampler, directions=["minimize", "maximize"])
     study.enqueue_trial(space.dense_params())
@@ -58,7 +59,7 @@ def make_study(seed, sampler=None):
 def true_kl(policy):
     """Early removal harms more, lexicon is worth having, and truncation is not."""
     depth = np.array([0.20, 0.30, 0.2, 0.1, 0.05, 0.02])
-    removal = removal_of(policy, 6)
+    removal = removal_of(policy, Expected().keeps(policy), 6)
     steps = np.diff(np.concatenate([[0.0], removal**2]))
     worse = 4.0 if any(stage.scorer in ("truncate", "random") for stage in policy.stages) else 1.0
     return float(depth @ steps) * worse + 1e-3
@@ -114,7 +115,7 @@ def test_a_batch_of_pending_trials_spreads():
         evaluate(study, proposer.next(), rng)
     pending = [proposer.next() for _ in range(8)]
     keys = {
-        guide.key(removal_of(p.policy, 6), method_of(p.policy), p.policy.last_layer == "first_token") for p in pending
+        guide.key(guide.removal(p.policy), method_of(p.policy), p.policy.last_layer == "first_token") for p in pending
     }
     assert len(keys) == 8, "two of them keep the same number of tokens everywhere, by the same method"
 
