@@ -80,7 +80,8 @@ def read_scores(session: Session, stages: Sequence[Stage], tables: TableSet, obs
     protect = session.space.protect
     # A policy's own prefix is added by the curves, for it may be an axis of the space.
     policy = PruningPolicy(tuple(stages), Protect(0, protect.special_tokens, protect.pattern))
-    model, found = twin(task.model), list[list[StageScores]]()
+    found: list[list[StageScores]] = []
+    model = twin(task.model)
     observer.phase("calibrate", len(lengths))
     with torch.inference_mode(), attach(model, policy, tokenizer=task.tokenizer, tables=tables) as handle:
         for batch in task.calibration_inputs(lengths, rows, _FROM):

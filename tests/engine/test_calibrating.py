@@ -18,7 +18,7 @@ from autoprune.store.repository import Store
 SPACE = """
 version: 1
 name: selectors
-input: {scorers: [lexicon, random], select: [threshold, mass]}
+input: {scorers: [lexicon, random, truncate], select: [threshold, mass]}
 stages:
   scorers: [cls_attention, received_attention, norm, lexicon]
   where: [before, after_attention]
@@ -27,7 +27,7 @@ stages:
 protect: {prefix: 3}
 """
 CLS, RECEIVED = "cls_attention", "received_attention"
-ONE_STAGE = [("input", "lexicon"), ("input", "random"), (1, CLS), (2, RECEIVED), (3, "norm"), (3, "lexicon")]
+ONE_STAGE = [("input", "lexicon"), ("input", "truncate"), (1, CLS), (2, RECEIVED), (3, "norm"), (3, "lexicon")]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_several_stages_leave_of_other_texts_what_is_expected(known, tables, sta
 def test_every_place_of_the_space_is_scored(known, tables):
     session, _ = known
     stages = scoring_stages(session.space, tables[1])
-    assert len(stages) == 2 + 4 * (3 + 3) == len({(stage.depth, stage.scorer) for stage in stages})
+    assert len(stages) == 3 + 4 * (3 + 3) == len({(stage.depth, stage.scorer) for stage in stages})
     facts = read_scores(session, stages, tables[0], Observer())
     assert facts["scores"].shape[:2] == (len(stages), 48)
     real = facts["real"]

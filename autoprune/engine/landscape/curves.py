@@ -2,8 +2,8 @@
 
 Every scorer of the space scored every place once, on the dense model. A policy is walked through those scores with
 the selectors that the pruning engine runs itself, so that stages see what the ones before them left: the second
-threshold on the same scores is not taken for an independent one. What the walk does not know is how removal changes
-later scores, and that a fused token has one.
+threshold on the same scores is not taken for an independent one. What the walk does not know: how removal changes
+later scores, that a fused token has one, and that ``random`` draws anew for each place in a policy.
 """
 
 from __future__ import annotations
