@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from autoprune.spaces.space import Space
     from autoprune.store.repository import Store
 
-_TEXTS, _FROM = 48, 320  # so many rows, the shares of which are known to about a percent, from as many texts
+_TEXTS, _FROM = 48, 240  # so many rows, the shares of which are known to about a percent, from as many texts
 _BATCHES = 4  # at the least, where batches are large
 
 

@@ -178,7 +178,9 @@ class Task:
         return self._cut(lengths, batch_size, self._long_enough)
 
     def calibration_inputs(self, lengths: Sequence[int], batch_size: int, n: int) -> list[dict[str, Tensor]]:
-        """Return the like of ``inputs`` from the first ``n`` calibration texts; where none is that long, the longest.
+        """Return the like of ``inputs`` from the last ``n`` calibration texts; where none is that long, the longest.
+
+        The last ones come first: tables are learned on the first ones, and know those better than any other text.
 
         Args:
             lengths: Tokens of each input, special tokens included.
@@ -188,7 +190,7 @@ class Task:
         Raises:
             DataError: There is no calibration text.
         """
-        texts = list(self.calibration[:n])
+        texts = list(self.calibration[::-1][:n])
         if not texts:
             raise DataError("No text is left to calibrate on: all of them are scored.", "Give more data.")
         sizes = [len(row["input_ids"]) for row in encode(self.tokenizer, texts, max(lengths))]
