@@ -19,6 +19,7 @@ from autoprune.errors import PolicyError
 
 POLICY_VERSION = 1
 Layer = int | Literal["input"]
+Selector = Literal["keep", "threshold", "mass"]
 _COUNT_SLACK = 1e-6  # so that 0.3 * 10 = 3.0000000000000004 keeps 3 tokens, not 4
 
 
@@ -112,6 +113,13 @@ class Stage:
     def depth(self) -> tuple[int, int]:
         """Sort key: where in the forward pass the stage acts."""
         return (-1 if self.layer == "input" else int(self.layer), int(self.where == "after_attention"))
+
+    @property
+    def selector(self) -> Selector:
+        """Which of the three selectors the stage has."""
+        if self.keep is not None:
+            return "keep"
+        return "mass" if self.threshold is None else "threshold"
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Stage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autoprune.engine import figures
+from autoprune.engine.calibrating import open_expected
 from autoprune.engine.drift import restored_watch
 from autoprune.engine.guiding import first_proposals, guide_sampler, make_guide, open_profile
 from autoprune.engine.landscape.harm import HarmModel
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from autoprune.engine.document import DocumentMaker
     from autoprune.engine.events import Observer
     from autoprune.engine.interrupt import Interrupt
+    from autoprune.engine.landscape.expected import Expected
     from autoprune.evaluate.pool import Pool
     from autoprune.evaluate.quality import Logits
     from autoprune.pruning.tables import TableSet
@@ -82,7 +84,8 @@ def assemble(
     dense = known.pop(PruningPolicy().digest(), None)
     scoreboard = Scoreboard(session.task, score_dense(pool, session, observer) if dense is None else dense)
     tell_dense(study, session, scoreboard, recorder, limits)
-    projector = _projector(session, maker, table_of, limits)
+    expected = open_expected(session, store, tables, table_of, observer)
+    projector = _projector(session, maker, table_of, limits, expected)
     tried, rivals = restore(study, scoreboard, projector, known)
     guided = isinstance(study.sampler, AutopruneSampler)
     harm = open_profile(session, store, pool, scoreboard, table_of, observer) if guided else HarmModel({})
@@ -109,7 +112,9 @@ def _known_logits(session: Session, store: Store, study: str, observer: Observer
     return {**shared, **stored_logits(store, study)}
 
 
-def _projector(session: Session, maker: DocumentMaker, table_of: Mapping[str, str], limits: Limits) -> Projector:
+def _projector(
+    session: Session, maker: DocumentMaker, table_of: Mapping[str, str], limits: Limits, expected: Expected
+) -> Projector:
     return Projector(
         maker.probe.cost_table,
         session.workload.lengths,
@@ -117,6 +122,7 @@ def _projector(session: Session, maker: DocumentMaker, table_of: Mapping[str, st
         session.budget.statistic,
         table_of,
         limits.anchor[limits.statistic],
+        expected,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from autoprune.errors import AutopruneError, ConfigError, PolicyError
-from autoprune.policy import Layer, PruningPolicy, Stage
+from autoprune.policy import Layer, PruningPolicy, Selector, Stage
 from autoprune.pruning.methods import takes_table
 from autoprune.pruning.plan import layer_kinds, make_plan, stage_plan
 from autoprune.spaces.blocks import InputBlock, StagesBlock
@@ -29,13 +29,14 @@ class Fitter:
     Args:
         model: The model.
         family: Its row of the table of architectures.
+        runtime: Of the workload.
 
     Attributes:
         notes: What was left out and why, one sentence each.
     """
 
-    def __init__(self, model: PreTrainedModel, family: Family) -> None:
-        self._model, self._family = model, family
+    def __init__(self, model: PreTrainedModel, family: Family, runtime: str) -> None:
+        self._model, self._family, self._runtime = model, family, runtime
         self._n_layers = family.n_layers(model)
         self.notes: list[str] = []
 
@@ -59,7 +60,8 @@ class Fitter:
         kept: list[ScorerChoice] = []
         if block.scorers and self._carries("input", self._plan, _plain("input")):
             kept = [choice for choice in block.scorers if self._carries(choice.label, self._stage, "input", choice)]
-        return block.model_copy(update={"scorers": kept})
+        selectors = self._selectors(block.select) if kept else []
+        return block.model_copy(update={"scorers": kept if selectors else [], "select": selectors or block.select})
 
     def _stages(self, block: StagesBlock) -> StagesBlock | None:
         layer = min(max(1, block.layers[0]), self._n_layers - 1)
@@ -69,9 +71,17 @@ class Fitter:
             return None
         asked = scorers[0]
         reducers = [r for r in block.reduce if self._carries(r.label, self._stage, layer, asked, r)]
-        if not reducers:
+        selectors = self._selectors(block.select) if reducers else []
+        if not selectors:
             return None
-        return block.model_copy(update={"scorers": scorers, "reduce": reducers, "where": places})
+        return block.model_copy(update={"scorers": scorers, "reduce": reducers, "where": places, "select": selectors})
+
+    def _selectors(self, listed: list[Selector]) -> list[Selector]:
+        return [one for one in listed if self._carries(one, self._selector, one)]
+
+    def _selector(self, selector: Selector) -> None:
+        if selector != "keep" and self._runtime != "eager":
+            raise PolicyError(f"Counts that depend on scores cannot be traced, as the runtime {self._runtime} does.")
 
     def _stage(self, layer: Layer, scorer: ScorerChoice, reducer: ReducerChoice | None = None) -> Any:
         """Look up one stage with its methods; raises what ``attach`` would."""
@@ -93,7 +103,8 @@ class Fitter:
         try:
             attempt(*args, **more)
         except AutopruneError as error:
-            self.notes.append(f"{what} is left out: {error.message}")
+            note = f"{what} is left out: {error.message}"
+            self.notes += [] if note in self.notes else [note]
             return False
         return True
 
@@ -103,11 +114,13 @@ def _plain(layer: Layer, where: Literal["before", "after_attention"] = "before")
     return Stage(layer, "uniform", keep=0.5, where=where)
 
 
-def fit_space(file: SpaceFile, family: Family, model: PreTrainedModel) -> tuple[SpaceFile, list[str]]:
-    """Return the space without what the model cannot carry, and what was left out and why.
+def fit_space(
+    file: SpaceFile, family: Family, model: PreTrainedModel, runtime: str = "eager"
+) -> tuple[SpaceFile, list[str]]:
+    """Return the space without what the model cannot carry on a runtime, and what was left out and why.
 
     Raises:
         ConfigError: Nothing is left to search.
     """
-    fitter = Fitter(model, family)
+    fitter = Fitter(model, family, runtime)
     return fitter.fit(file), fitter.notes

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, get_args
 
 from autoprune.engine.landscape.guide import Guide
-from autoprune.engine.landscape.planning import Planner
+from autoprune.engine.landscape.planning import Plan, Planner
 from autoprune.engine.profiling import kept_profile, profile_policies, run_profile
 from autoprune.engine.proposals import Start
 from autoprune.engine.samplers.autoprune import AutopruneSampler
 from autoprune.engine.seeds import control_params, seed_params
+from autoprune.policy import Selector
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import optuna
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from autoprune.engine.scoreboard import Scoreboard
     from autoprune.engine.session import Session
     from autoprune.evaluate.pool import Pool
-    from autoprune.spaces.space import Space
+    from autoprune.spaces.space import Shape, Space
     from autoprune.store.repository import Store
 
 _SHARES = (1.0, 0.85, 0.7, 0.6, 0.5)  # of the budget: the front below it is drawn as well
@@ -47,7 +49,7 @@ def open_profile(
 
 def make_guide(space: Space, projector: Projector, limit_ms: float, floor_ms: float, harm: HarmModel) -> Guide:
     """Return the guide for one budget."""
-    return Guide(space, projector.surface(), projector.predict, projector.tables, limit_ms, floor_ms, harm)
+    return Guide(space, projector, limit_ms, floor_ms, harm)
 
 
 def guide_sampler(study: optuna.Study, guide: Guide) -> None:
@@ -74,7 +76,8 @@ def planned(guide: Guide) -> list[Start]:
         *planner.plans(limit, shares[1:], 1),
         *planner.plans(limit, looser_aims(guide), 1),
     ]
-    found = [(space.encode(plan.shape, plan.share), max(1.0, plan.share)) for plan in plans]
+    others = [Plan(shape, plan.share, plan.harm) for plan in plans[:1] for shape in _other_selectors(plan.shape)]
+    found = [(space.encode(plan.shape, plan.share), max(1.0, plan.share)) for plan in [*plans, *others]]
     return [Start(params, aim) for params, aim in found if params is not None]
 
 
@@ -82,3 +85,11 @@ def looser_aims(guide: Guide) -> list[float]:
     """Return latencies between the budget and dense, in budgets: the front above the budget is drawn as well."""
     room = guide.surface.dense_ms / guide.limit_ms
     return [room**part for part in _LOOSER] if room >= _ROOM else []
+
+
+def _other_selectors(shape: Shape) -> Iterator[Shape]:
+    """Yield the shape with each other selector in all of its stages, which the profile knows nothing of."""
+    for name in get_args(Selector):
+        stages = tuple(replace(stage, select=name) for stage in shape.stages)
+        if stages != shape.stages:
+            yield replace(shape, stages=stages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,9 @@ def _depths(space: Space) -> list[int]:
 
 
 def _probes(layer: int, stage: ShapeStage, tables: Mapping[str, str]) -> list[tuple[int, PruningPolicy]]:
-    return [(layer, PruningPolicy((stage.at(keep, tables),))) for keep in _KEEPS]
+    # Whatever the space selects by: the curve is over removal, and serves all spaces that have the scorer.
+    plain = replace(stage, select="keep")
+    return [(layer, PruningPolicy((plain.at(keep, tables),))) for keep in _KEEPS]
 
 
 def run_profile(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from autoprune.budget import Statistic
 from autoprune.engine.landscape.costs import CostSurface
-from autoprune.latency.cost_table import CostTable
+from autoprune.engine.landscape.expected import Expected, counts_at
+from autoprune.latency.cost_table import CostTable, Counts
 from autoprune.policy import PruningPolicy
 from autoprune.spaces.space import Shape
 
@@ -26,6 +28,7 @@ class Projector:
         statistic: The budget's statistic.
         tables: Table digest by the scorer that needs it.
         dense_ms: The study's dense latency: predictions are ratios of it, as measurements are.
+        expected: Says what policies leave; None suffices where all of them keep shares.
     """
 
     def __init__(
@@ -36,12 +39,14 @@ class Projector:
         statistic: Statistic,
         tables: Mapping[str, str],
         dense_ms: float,
+        expected: Expected | None = None,
     ) -> None:
         self._cost_table = cost_table
         self._lengths = tuple(lengths)
         self._n_protected = n_protected
         self._statistic = statistic
         self.tables = tables
+        self.expected = expected or Expected()
         self._corrected = cost_table
         self._pairs: list[tuple[PruningPolicy, int, int, float]] = []
         self._scale = dense_ms / self._statistic_of(cost_table, PruningPolicy())
@@ -49,6 +54,11 @@ class Projector:
     def predict(self, policy: PruningPolicy) -> float:
         """Return the predicted latency in milliseconds, of the budget's statistic over the lengths."""
         return self._statistic_of(self._corrected, policy) * self._scale
+
+    def predict_shape(self, shape: Shape, scale: float) -> float:
+        """Return the same of a shape at a scale, if its stages leave what they are to leave there."""
+        counts = partial(_leaving, shape.keeps(scale))
+        return self._statistic_of(self._corrected, shape.policy(scale, self.tables), counts) * self._scale
 
     def surface(self) -> CostSurface:
         """Return the costs of layers at the middle length, scaled to this study's milliseconds."""
@@ -64,12 +74,13 @@ class Projector:
         """
         table, middle = self._cost_table, sorted(self._lengths)[len(self._lengths) // 2]
         share = measured_ms / (self._scale * self._statistic_of(table, policy))
-        plain = table.predict(policy, middle, self._n_protected)
+        plain = table.predict(policy, middle, self._n_protected, self.expected.counts)
         self._pairs.append((policy, middle, self._n_protected, plain * share))
-        self._corrected = table.recalibrate(self._pairs)
+        self._corrected = table.recalibrate(self._pairs, self.expected.counts)
 
-    def _statistic_of(self, table: CostTable, policy: PruningPolicy) -> float:
-        return table.predict_statistic(policy, self._lengths, self._n_protected, self._statistic)
+    def _statistic_of(self, table: CostTable, policy: PruningPolicy, counts: Counts | None = None) -> float:
+        counts = counts or self.expected.counts
+        return table.predict_statistic(policy, self._lengths, self._n_protected, self._statistic, counts)
 
     def fit(self, shape: Shape, target_ms: float) -> PruningPolicy | None:
         """Return the shape's gentlest policy that is predicted to take at most ``target_ms``.
@@ -78,16 +89,22 @@ class Projector:
             None if even the strongest scale of this shape is too slow.
         """
         target = target_ms * MARGIN
-        if self.predict(shape.policy(0.0, self.tables)) <= target or not shape.stages:
-            policy = shape.policy(0.0, self.tables)
-            return policy if self.predict(policy) <= target else None
+        if self.predict_shape(shape, 0.0) <= target:
+            return self._settled(shape, 0.0)
         low, high = 0.0, _MAX_SCALE
-        if self.predict(shape.policy(high, self.tables)) > target:
+        if not shape.stages or self.predict_shape(shape, high) > target:
             return None
         for _ in range(_STEPS):
             middle = (low + high) / 2
-            if self.predict(shape.policy(middle, self.tables)) <= target:
+            if self.predict_shape(shape, middle) <= target:
                 high = middle
             else:
                 low = middle
-        return shape.policy(high, self.tables)
+        return self._settled(shape, high)
+
+    def _settled(self, shape: Shape, scale: float) -> PruningPolicy:
+        return self.expected.settle(shape.policy(scale, self.tables), shape.keeps(scale))
+
+
+def _leaving(keeps: Sequence[float], policy: PruningPolicy, n_tokens: int, n_protected: int) -> Sequence[float]:
+    return counts_at(policy, keeps, n_tokens, n_protected)

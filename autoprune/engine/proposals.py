@@ -47,11 +47,13 @@ class Proposal:
         trial: The running Optuna trial.
         policy: The policy.
         predicted_ms: Its predicted latency, of the budget's statistic.
+        keeps: Share of the input that each stage is expected to leave.
     """
 
     trial: optuna.Trial
     policy: PruningPolicy
     predicted_ms: float
+    keeps: tuple[float, ...] = ()
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,7 +107,8 @@ class Proposer:
                 continue
             if self._snap is not None:
                 policy = self._snap(policy)
-            proposal = Proposal(trial, policy, self._projector.predict(policy))
+            projector = self._projector
+            proposal = Proposal(trial, policy, projector.predict(policy), projector.expected.keeps(policy))
             if self._snap is not None and proposal.predicted_ms > aim * self._limit_ms:
                 self._refuse(trial, "rounded, this policy is too slow")
                 continue

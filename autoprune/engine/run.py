@@ -218,7 +218,8 @@ class SearchRun:
         if words:
             self.observer.message(words)
         beside = self.timer.extras(proposal.policy)
-        extra = {"predicted_ms": proposal.predicted_ms, "noise_cause": timing.noise_cause, **drift}
+        expected = {"predicted_ms": proposal.predicted_ms, "keeps": list(proposal.keeps)}
+        extra = {**expected, "noise_cause": timing.noise_cause, **drift}
         number = proposal.trial.number
         self.recorder.measurement(
             "search",

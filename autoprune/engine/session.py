@@ -136,7 +136,7 @@ def open_session(config: SearchConfig, observer: Observer, place: TimingPlace | 
     for note in task.notes:
         observer.message(f"note       {note}")
     family = family_of(task.model)
-    space_file, left_out = fit_space(space_file, family, task.model)
+    space_file, left_out = fit_space(space_file, family, task.model, config.runtime)
     for note in left_out:
         observer.message(f"space      {note}")
     space = Space(space_file, family.n_layers(task.model))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -16,6 +16,11 @@ from autoprune.policy import PruningPolicy, Stage
 
 Points = tuple[tuple[int, float], ...]
 """(tokens, ms), tokens ascending."""
+
+Counts = Callable[[PruningPolicy, int, int], Sequence[float]]
+"""Tokens left after each stage of a policy, from the tokens per row of the input and how many never leave."""
+
+_NOMINAL: Counts = PruningPolicy.stage_counts
 
 
 @dataclass(frozen=True)
@@ -89,19 +94,17 @@ class CostTable:
         """Return the time of the model without a policy, in milliseconds."""
         return self.around(n_tokens) + sum(self.layer(index, n_tokens) for index in range(self.n_layers))
 
-    def predict(
-        self, policy: PruningPolicy, n_tokens: int, n_protected: int, counts: Sequence[float] | None = None
-    ) -> float:
+    def predict(self, policy: PruningPolicy, n_tokens: int, n_protected: int, counts: Counts = _NOMINAL) -> float:
         """Return the predicted latency of a policy in milliseconds.
 
         Args:
             policy: The policy. Scorers that were not measured cost what the dearest measured one does.
             n_tokens: Tokens per row of the input.
             n_protected: How many of them never leave.
-            counts: Tokens left after each stage, for ``threshold`` and ``mass`` stages whose counts
-                depend on the scores; None takes ``policy.stage_counts``, where they keep all.
+            counts: Says how many tokens stages leave, where ``threshold`` and ``mass`` depend on the scores;
+                left out, those keep all.
         """
-        after = list(policy.stage_counts(n_tokens, n_protected) if counts is None else counts)
+        after = list(counts(policy, n_tokens, n_protected))
         total = self._ideal(policy, n_tokens, after) + self._overhead(policy, n_tokens, after)
         return total * self._factor(method_of(policy))
 
@@ -114,14 +117,21 @@ class CostTable:
         return self.predict(policy, n_tokens, n_protected) / self.dense(n_tokens)
 
     def predict_statistic(
-        self, policy: PruningPolicy, lengths: Sequence[int], n_protected: int, statistic: str = "p50"
+        self,
+        policy: PruningPolicy,
+        lengths: Sequence[int],
+        n_protected: int,
+        statistic: str = "p50",
+        counts: Counts = _NOMINAL,
     ) -> float:
         """Return the predicted statistic over a workload's lengths, in milliseconds."""
-        known = {length: self.predict(policy, length, n_protected) for length in set(lengths)}
+        known = {length: self.predict(policy, length, n_protected, counts) for length in set(lengths)}
         each = np.asarray([[known[length] for length in lengths]], dtype=np.float64)
         return float(row_statistic(each, statistic)[0])
 
-    def recalibrate(self, pairs: Iterable[tuple[PruningPolicy, int, int, float]]) -> CostTable:
+    def recalibrate(
+        self, pairs: Iterable[tuple[PruningPolicy, int, int, float]], counts: Counts = _NOMINAL
+    ) -> CostTable:
         """Return a table corrected by measured policies: one factor per method.
 
         A method's factor is the geometric mean of measured / predicted of its policies and one
@@ -129,12 +139,13 @@ class CostTable:
 
         Args:
             pairs: (policy, tokens per row, protected tokens, measured milliseconds).
+            counts: As in ``predict``.
         """
         plain = replace(self, factors={})
         logs: dict[str, list[float]] = {}
         for policy, n_tokens, n_protected, measured in pairs:
             logs.setdefault(method_of(policy), []).append(
-                math.log(measured / plain.predict(policy, n_tokens, n_protected))
+                math.log(measured / plain.predict(policy, n_tokens, n_protected, counts))
             )
         return replace(self, factors={name: math.exp(sum(found) / (len(found) + 1)) for name, found in logs.items()})
 
@@ -237,8 +248,9 @@ def _asks_scorer(stage: Stage, paid: set[str]) -> bool:
 
 
 def method_of(policy: PruningPolicy) -> str:
-    """Return the name of a policy's method for calibration: its scorers, and ``first_token``, sorted and joined."""
+    """Return the name of a policy's method for calibration: scorers, selectors other than ``keep``, ``first_token``."""
     parts = {stage.scorer for stage in policy.stages}
+    parts |= {stage.selector for stage in policy.stages if stage.selector != "keep"}
     if policy.last_layer == "first_token":
         parts.add("first_token")
     return "+".join(sorted(parts)) or "dense"

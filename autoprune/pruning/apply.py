@@ -11,7 +11,7 @@ from autoprune.pruning.context import Attention, Reduced, ScoreContext, Tokens
 from autoprune.pruning.plan import Plan, StagePlan
 from autoprune.pruning.restore import remember
 from autoprune.pruning.selectors import keep_counts, scored_counts, take
-from autoprune.pruning.state import Run, StageTrace
+from autoprune.pruning.state import Run, StageScores, StageTrace
 
 
 def score_context(
@@ -56,6 +56,8 @@ def apply_stage(plan: Plan, run: Run, stage: StagePlan, hidden: Tensor | None) -
         (B, k, d) hidden states; the very same tensor when nothing leaves.
     """
     score = _scores(plan, run, stage, hidden) if stage.scored and will_reduce(run, stage) else None
+    if run.trace is not None and score is not None:
+        run.trace.scored.append(StageScores(stage.index, score.detach().clone(), run.valid, run.protected))
     counts = _counts(run, stage, score)
     if counts == run.current:
         return hidden

@@ -35,16 +35,35 @@ class StageTrace:
 
 
 @dataclass
+class StageScores:
+    """What a stage's scorer said, whether or not a token left.
+
+    Attributes:
+        stage: Index of the stage in the policy.
+        scores: (B, n) float32 of the tokens before the stage; values at padding mean nothing.
+        valid: (B, n) bool, false at padding; None when nothing is padded.
+        protected: (B, n) bool.
+    """
+
+    stage: int
+    scores: Tensor
+    valid: Tensor | None
+    protected: Tensor
+
+
+@dataclass
 class Trace:
     """What happened in the last forward pass under ``Handle.record``.
 
     Attributes:
         length: Length of the input, padding included.
+        scored: One entry per stage that was scored.
         stages: One entry per stage that acted.
         layer_lengths: Rows of the hidden states that entered each layer.
     """
 
     length: int = 0
+    scored: list[StageScores] = field(default_factory=list)
     stages: list[StageTrace] = field(default_factory=list)
     layer_lengths: list[int] = field(default_factory=list)
 

@@ -8,9 +8,9 @@ from contextvars import ContextVar
 
 import torch
 
-from autoprune.pruning.state import StageTrace, Trace
+from autoprune.pruning.state import StageScores, StageTrace, Trace
 
-__all__ = ["StageTrace", "Trace", "open_trace", "recording"]
+__all__ = ["StageScores", "StageTrace", "Trace", "open_trace", "recording"]
 _TRACE: ContextVar[Trace | None] = ContextVar("autoprune_trace", default=None)
 
 
@@ -32,6 +32,7 @@ def open_trace() -> Trace | None:
     trace = _TRACE.get()
     if trace is not None:
         trace.length = 0
+        trace.scored.clear()
         trace.stages.clear()
         trace.layer_lengths.clear()
     return trace

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,8 @@ class ReportData:
         cost_table: The probe's cost table as JSON types, or None.
         floor_ms: The lowest latency any policy reaches, or None.
         notes: The probe's remarks.
-        keep: Per front policy its trial and the share of tokens entering each layer.
+        keep: Per front policy its trial and the share of tokens entering each layer, the expected one where
+            thresholds and masses decide; left out if nobody noted that.
         hypervolume: Of the stored front relative to dense, else of all points; or None.
         examples: Texts and which of their tokens go.
         no_examples: Why there are none.
@@ -157,7 +158,7 @@ def gather(store: Store, study: str, examples: Sequence[TokenExample] = (), no_e
         cost_table=probe.get("cost_table"),
         floor_ms=pick(result, "floor_ms") or probe.get("floor_ms"),
         notes=probe.get("notes") or (),
-        keep=_keep(record, front),
+        keep=_keep(record, front, measurements),
         hypervolume=stored.hypervolume if stored and stored.hypervolume is not None else _volume(points, dense_ms),
         examples=examples,
         no_examples=no_examples,
@@ -220,17 +221,32 @@ def _thin(samples_ns: Any) -> list[float]:
     return [round(float(value), 4) for value in flat[::step]]
 
 
-def _keep(record: StudyRecord, front: Sequence[TrialPoint]) -> list[tuple[int, list[float]]]:
+def _keep(
+    record: StudyRecord, front: Sequence[TrialPoint], measurements: Sequence[StoredMeasurement]
+) -> list[tuple[int, list[float]]]:
     layers = int(record.model.get("n_layers") or 0)
     lengths = record.workload.get("lengths") or []
     if not layers or not lengths:
         return []
     tokens = int(median(lengths))
+    noted = {row.trial: row.extra.get("keeps") for row in measurements if row.kind == "search"}
     out = []
     for point in front:
-        counts = PruningPolicy.from_dict(point.policy).layer_counts(tokens, layers, min(_PROTECTED, tokens))
-        out.append((point.trial, [count / tokens for count in counts]))
+        policy = _by_keep(PruningPolicy.from_dict(point.policy), noted.get(point.trial))
+        if policy is not None:
+            counts = policy.layer_counts(tokens, layers, min(_PROTECTED, tokens))
+            out.append((point.trial, [count / tokens for count in counts]))
     return out
+
+
+def _by_keep(policy: PruningPolicy, keeps: Sequence[float] | None) -> PruningPolicy | None:
+    """Return the policy with the shares that its stages were expected to leave, or None if they are not known."""
+    if all(stage.selector == "keep" for stage in policy.stages):
+        return policy
+    if keeps is None or len(keeps) != len(policy.stages):
+        return None
+    pairs = zip(policy.stages, keeps, strict=True)
+    return replace(policy, stages=tuple(replace(s, keep=k, threshold=None, mass=None) for s, k in pairs))
 
 
 def _volume(points: Sequence[TrialPoint], dense_ms: float | None) -> float | None:

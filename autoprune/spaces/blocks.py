@@ -7,38 +7,27 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from autoprune.policy import Protect
+from autoprune.policy import Protect, Selector
 from autoprune.spaces.choices import ReducerChoice, ScorerChoice, Strict, distinct
 
 Whole = Annotated[int, Field(ge=1)]
-_UNPLACED = (
-    "only keep can be searched: how many tokens {name} leaves depends on the text, so that the cost table cannot say "
-    "which {name} meets a budget"
-)
 
 
 class MethodBlock(Strict):
     """What both kinds of stages have.
 
     Attributes:
-        select: Selectors; ``keep`` alone can be scaled onto a budget.
+        select: Selectors: a share of every text, or scores from a threshold or the best that hold a share of the
+            score, whose value is solved so that the share kept of calibration texts is what the schedule asks for.
         multiple: Counts are rounded up to a multiple of one of these.
     """
 
-    select: list[Literal["keep", "mass", "threshold"]] = Field(default=["keep"], min_length=1)
+    select: list[Selector] = Field(default=["keep"], min_length=1)
     multiple: list[Whole] = Field(default=[1], min_length=1)
 
-    @field_validator("select")
+    @field_validator("select", "multiple")
     @classmethod
-    def _placeable(cls, value: list[str]) -> list[str]:
-        for name in value:
-            if name != "keep":
-                raise ValueError(_UNPLACED.format(name=name))
-        return distinct(value)
-
-    @field_validator("multiple")
-    @classmethod
-    def _once(cls, value: list[int]) -> list[int]:
+    def _once(cls, value: list[object]) -> list[object]:
         return distinct(value)
 
 

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
+from autoprune.policy import Selector
 from autoprune.spaces.blocks import StagesBlock
 from autoprune.spaces.choices import ReducerChoice, ScorerChoice, label_of
 from autoprune.spaces.schedules import SCHEDULES, Room
 from autoprune.spaces.shape import ShapeStage, Where
+
+
+class _How(NamedTuple):
+    """What all stages of a point have in common."""
+
+    choice: ScorerChoice
+    reducer: ReducerChoice
+    where: Where
+    multiple: int
+    select: Selector
+
+    def stage(self, layer: int, weight: float) -> ShapeStage:
+        reducer = self.reducer
+        return ShapeStage(
+            layer, self.choice, weight, reducer.reduce, reducer.params, self.where, self.multiple, self.select
+        )
 
 
 class Inside:
@@ -58,6 +75,17 @@ class Inside:
         room = next(iter(self._rooms.values()), None)
         return range(room.first, room.last + 1) if room else range(0)
 
+    @property
+    def selectors(self) -> list[Selector]:
+        """The selectors, as listed; none where no stage can stand."""
+        return self._block.select if self else []
+
+    def places(self) -> Iterator[tuple[int, Where]]:
+        """Yield every place at which a stage may stand."""
+        for where, room in self._rooms.items():
+            for layer in range(room.first, room.last + 1):
+                yield layer, where
+
     def stage(self, layer: int, scorer: str, weight: float, reduce: str | None = None) -> ShapeStage:
         """Return a stage in which everything that is not given is what the space lists first.
 
@@ -68,8 +96,8 @@ class Inside:
             reduce: Label of the reducer.
         """
         reducer = self._reducers[reduce] if reduce is not None else self.reducers[0]
-        choice = self._scorers[scorer]
-        return self._stage(layer, weight, choice, reducer, next(iter(self._rooms)), self._block.multiple[0])
+        block, where = self._block, next(iter(self._rooms))
+        return _How(self._scorers[scorer], reducer, where, block.multiple[0], block.select[0]).stage(layer, weight)
 
     def dimensions(self) -> dict[str, BaseDistribution]:
         """Return the distribution of every parameter, those with one value included."""
@@ -81,6 +109,7 @@ class Inside:
             "stages.scorer": CategoricalDistribution(list(self._scorers)),
             "stages.reduce": CategoricalDistribution(list(self._reducers)),
             "stages.where": CategoricalDistribution(list(self._rooms)),
+            "stages.select": CategoricalDistribution(block.select),
             "stages.multiple": CategoricalDistribution(block.multiple),
             "stages.count": IntDistribution(min(low, widest.slots), min(high, widest.slots)),
             "stages.first": IntDistribution(widest.first, widest.last),
@@ -107,11 +136,11 @@ class Inside:
         # A single stage knows no schedule.
         family = SCHEDULES[values["stages.schedule"] if count > 1 else self._block.schedule[0]]
         layers, weights = family.decode(values, count, room)
-        reducer = self._reducers[values["stages.reduce"]]
-        # A reducer that never asks gets the first scorer, so that one policy has one digest.
-        choice = self._scorers[values["stages.scorer"]] if reducer.asks else self.scorers[0]
-        multiple = int(values["stages.multiple"])
-        stages = [self._stage(*pair, choice, reducer, where, multiple) for pair in zip(layers, weights, strict=True)]
+        reducer, select = self._reducers[values["stages.reduce"]], values["stages.select"]
+        # Scores that nobody asks for are the first scorer's, so that one policy has one digest.
+        choice = self._scorers[values["stages.scorer"]] if _asks(reducer, select) else self.scorers[0]
+        how = _How(choice, reducer, where, int(values["stages.multiple"]), select)
+        stages = [how.stage(layer, weight) for layer, weight in zip(layers, weights, strict=True)]
         return stages, family.linear and count > 1
 
     def encode(self, stages: Sequence[ShapeStage], linear: bool) -> dict[str, Any] | None:
@@ -138,11 +167,6 @@ class Inside:
     def _slots(self) -> int:
         return max((room.slots for room in self._rooms.values()), default=0)
 
-    def _stage(
-        self, layer: int, weight: float, choice: ScorerChoice, reducer: ReducerChoice, where: Where, multiple: int
-    ) -> ShapeStage:
-        return ShapeStage(layer, choice, weight, reducer.reduce, reducer.params, where, multiple)
-
     def _method(self, stages: Sequence[ShapeStage]) -> dict[str, Any] | None:
         """Return what all stages have in common, or None if they differ or the block does not list it."""
         first = stages[0]
@@ -150,14 +174,19 @@ class Inside:
             return None
         reducer = self._reducers.get(label_of(first.reduce, first.reduce_params))
         choice = self._scorers.get(first.choice.label)
-        listed = first.where in self._rooms and first.multiple in self._block.multiple
-        if reducer is None or not listed or (reducer.asks and choice != first.choice):
+        block = self._block
+        listed = first.where in self._rooms and first.multiple in block.multiple and first.select in block.select
+        if reducer is None or not listed:
             return None
-        scorer = first.choice if reducer.asks else self.scorers[0]
+        asks = _asks(reducer, first.select)
+        if asks and choice != first.choice:
+            return None
+        scorer = first.choice if asks else self.scorers[0]
         return {
             "stages.scorer": scorer.label,
             "stages.reduce": reducer.label,
             "stages.where": first.where,
+            "stages.select": first.select,
             "stages.multiple": first.multiple,
         }
 
@@ -177,4 +206,9 @@ class Inside:
 
 
 def _what(stage: ShapeStage) -> tuple[Any, ...]:
-    return stage.choice, stage.reduce, dict(stage.reduce_params), stage.where, stage.multiple
+    return stage.choice, stage.reduce, dict(stage.reduce_params), stage.where, stage.multiple, stage.select
+
+
+def _asks(reducer: ReducerChoice, select: Selector) -> bool:
+    """Whether anybody asks the scorer: a threshold and a mass do, whatever happens to the rest."""
+    return reducer.asks or select != "keep"

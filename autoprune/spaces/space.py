@@ -7,17 +7,18 @@ into one shape, ``encode`` gives one: parameters that do not matter there take f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from autoprune.policy import Protect
+from autoprune.policy import Layer, Protect, Selector
+from autoprune.spaces.choices import ScorerChoice
 from autoprune.spaces.inside import Inside
 from autoprune.spaces.schema import SpaceFile
-from autoprune.spaces.shape import Shape, ShapeStage
+from autoprune.spaces.shape import Shape, ShapeStage, Where
 
 __all__ = ["NONE", "Shape", "ShapeStage", "Space"]
 
@@ -53,6 +54,18 @@ class Space:
         """Return the names of all reducers that the space can propose."""
         return {"drop", *(choice.reduce for choice in self._inside.reducers)}
 
+    def selectors(self) -> set[Selector]:
+        """Return all selectors that the space can propose."""
+        return {*(self.file.input.select if self._input else []), *self._inside.selectors}
+
+    def places(self) -> Iterator[tuple[Layer, Where, ScorerChoice]]:
+        """Yield where the space can propose a stage and by which scorer, the input first."""
+        for choice in self._input.values():
+            yield "input", "before", choice
+        for layer, where in self._inside.places():
+            for choice in self._inside.scorers:
+                yield layer, where, choice
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return the Optuna distribution of every parameter; none is conditional."""
         return dict(self._searched)
@@ -77,10 +90,11 @@ class Space:
 
     def input_stage(self, scorer: str, weight: float = 1.0) -> ShapeStage:
         """Return the stage at the input with a scorer given by its label."""
-        return ShapeStage("input", self._input[scorer], weight, multiple=self.file.input.multiple[0])
+        block = self.file.input
+        return ShapeStage("input", self._input[scorer], weight, multiple=block.multiple[0], select=block.select[0])
 
     def stage(self, layer: int, scorer: str, weight: float, reduce: str | None = None) -> ShapeStage:
-        """Return a stage inside; what is not given (reducer, place, rounding) is what the space lists first.
+        """Return a stage inside; what is not given (reducer, place, rounding, selector) is what the space lists first.
 
         Args:
             layer: 0-based layer.
@@ -97,8 +111,9 @@ class Space:
         choice = self._input.get(values.get("input.scorer", NONE))
         if choice is not None:
             first = float(values["input.weight"]) if stages else 1.0
+            multiple, select = int(values["input.multiple"]), values["input.select"]
             stages = [
-                ShapeStage("input", choice, first, multiple=int(values["input.multiple"])),
+                ShapeStage("input", choice, first, multiple=multiple, select=select),
                 *(_moved(stage, first + (1 - first) * stage.weight) for stage in stages),
             ]
         axes = tuple((axis.axis, values[f"axes.{axis.axis}"]) for axis in self.file.axes)
@@ -143,10 +158,16 @@ class Space:
         """Return the input's values; the weight is 0 where no stage follows, and does not matter then."""
         if stage is None:
             return {}
-        plain = (stage.reduce, stage.where) == ("drop", "before") and stage.multiple in self.file.input.multiple
+        block = self.file.input
+        listed = stage.multiple in block.multiple and stage.select in block.select
+        plain = listed and (stage.reduce, stage.where) == ("drop", "before")
         if not plain or self._input.get(stage.choice.label) != stage.choice:
             return None
-        values = {"input.scorer": stage.choice.label, "input.multiple": stage.multiple}
+        values = {
+            "input.scorer": stage.choice.label,
+            "input.select": stage.select,
+            "input.multiple": stage.multiple,
+        }
         if not weight:
             return values
         low, high = _WEIGHT
@@ -165,6 +186,7 @@ class Space:
         }
         if self._input:
             out["input.scorer"] = CategoricalDistribution([NONE, *self._input])
+            out["input.select"] = CategoricalDistribution(self.file.input.select)
             out["input.multiple"] = CategoricalDistribution(self.file.input.multiple)
             if self._inside:
                 out["input.weight"] = FloatDistribution(*_WEIGHT)

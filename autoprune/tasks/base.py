@@ -175,10 +175,40 @@ class Task:
         Raises:
             DataError: No text is that long, or the model does not take that many tokens.
         """
+        return self._cut(lengths, batch_size, self._long_enough)
+
+    def calibration_inputs(self, lengths: Sequence[int], batch_size: int, n: int) -> list[dict[str, Tensor]]:
+        """Return the like of ``inputs`` from the last ``n`` calibration texts; where none is that long, the longest.
+
+        The last ones come first: tables are learned on the first ones, and know those better than any other text.
+
+        Args:
+            lengths: Tokens of each input, special tokens included.
+            batch_size: Rows of each input.
+            n: From how many calibration texts (or all there are).
+
+        Raises:
+            DataError: There is no calibration text.
+        """
+        texts = list(self.calibration[::-1][:n])
+        if not texts:
+            raise DataError("No text is left to calibrate on: all of them are scored.", "Give more data.")
+        sizes = [len(row["input_ids"]) for row in encode(self.tokenizer, texts, max(lengths))]
+
+        def long_enough(length: int) -> list[Text]:
+            least = min(length, max(sizes))
+            return [text for text, size in zip(texts, sizes, strict=True) if size >= least]
+
+        return self._cut(lengths, batch_size, long_enough)
+
+    def _cut(
+        self, lengths: Sequence[int], batch_size: int, long_enough: Callable[[int], list[Text]]
+    ) -> list[dict[str, Tensor]]:
+        """Return one input per length from texts that are long enough for it; each takes the next ones."""
         turn: dict[int, int] = {}
         out = []
         for length in lengths:
-            texts = self._long_enough(length)
+            texts = long_enough(length)
             first = turn.get(length, 0)
             turn[length] = first + batch_size
             chosen = [texts[(first + i) % len(texts)] for i in range(batch_size)]

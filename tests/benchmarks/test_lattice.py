@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from lattice import SPACE, Lattice, closed_form_count
 
+from autoprune.engine.landscape.expected import Expected
 from autoprune.engine.landscape.removal import removal_of
 from autoprune.engine.profiling import profile_policies
 from autoprune.policy import PruningPolicy, Stage
@@ -66,6 +67,6 @@ def test_methods_that_are_not_there_become_the_nearest(lattice):
 def test_removals_are_rounded_as_policies_are(lattice):
     rng = np.random.default_rng(1)
     for policy in rng.choice(np.asarray(lattice.policies, dtype=object), 20):
-        exact = removal_of(policy, 6)
+        exact = removal_of(policy, Expected().keeps(policy), 6)
         near = np.maximum.accumulate(exact + np.where(exact > 0, rng.uniform(-0.02, 0.02, 6), 0.0))
         np.testing.assert_allclose(lattice.snap_removal(near[None])[0], exact, atol=1e-12)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.testing.pytest_samplers import (
     BasicSamplerTestCase,
     MultiObjectiveSamplerTestCase,
@@ -13,6 +14,8 @@ from optuna.testing.pytest_samplers import (
 from optuna.trial import TrialState
 
 from autoprune.engine.landscape.costs import CostSurface
+from autoprune.engine.landscape.curves import Curves
+from autoprune.engine.landscape.expected import Expected
 from autoprune.engine.landscape.guide import Guide
 from autoprune.engine.landscape.removal import method_of, removal_of
 from autoprune.engine.projection import MARGIN, Projector
@@ -20,7 +23,7 @@ from autoprune.engine.proposals import KL_ATTR, Proposer, describe
 from autoprune.engine.samplers.autoprune import AutopruneSampler, expected_improvement
 from autoprune.latency.cost_table import CostTable, Line
 from autoprune.policy import PruningPolicy
-from autoprune.spaces.schema import load_space_file
+from autoprune.spaces.schema import load_space_file, parse_space
 from autoprune.spaces.space import Space
 
 TABLE = CostTable(
@@ -42,10 +45,28 @@ class TestAnyOptunaSampler(BasicSamplerTestCase, RelativeSamplerTestCase, MultiO
         return lambda: AutopruneSampler(fallback=optuna.samplers.TPESampler(multivariate=True, n_startup_trials=0))
 
 
-def make_study(seed, sampler=None):
-    space = Space(load_space_file("quick"), 6)
-    projector = Projector(TABLE, (256,), 2, "p50", TABLES, DENSE_MS)
-    guide = Guide(space, projector.surface(), projector.predict, TABLES, LIMIT_MS, 0.1 * DENSE_MS)
+SELECTORS = """
+version: 1
+name: selectors
+input: {scorers: [lexicon], select: [threshold, mass]}
+stages: {scorers: [cls_attention], select: [mass, threshold], reduce: [drop, merge], schedule: [free]}
+"""
+
+
+def made_up_curves():
+    """Return curves of heavy-tailed scores at every place of SELECTORS, on texts of 256 tokens."""
+    generator = torch.Generator().manual_seed(0)
+    places = [((-1, 0), "lexicon"), *(((layer, 0), "cls_attention") for layer in range(1, 6))]
+    scores = {place: torch.randn(16, 256, generator=generator).mul(1.5).exp() for place in places}
+    real, held = torch.ones(16, 256, dtype=torch.bool), torch.zeros(16, 256, dtype=torch.bool)
+    held[:, [0, 255]] = True
+    return Curves(scores, real, held)
+
+
+def make_study(seed, sampler=None, file=None, expected=None):
+    space = Space(file or load_space_file("quick"), 6)
+    projector = Projector(TABLE, (256,), 2, "p50", TABLES, DENSE_MS, expected)
+    guide = Guide(space, projector, LIMIT_MS, 0.1 * DENSE_MS)
     sampler = sampler or AutopruneSampler(seed, guide)
     study = optuna.create_study(sampler=sampler, directions=["minimize", "maximize"])
     study.enqueue_trial(space.dense_params())
@@ -58,7 +79,7 @@ def make_study(seed, sampler=None):
 def true_kl(policy):
     """Early removal harms more, lexicon is worth having, and truncation is not."""
     depth = np.array([0.20, 0.30, 0.2, 0.1, 0.05, 0.02])
-    removal = removal_of(policy, 6)
+    removal = removal_of(policy, Expected().keeps(policy), 6)
     steps = np.diff(np.concatenate([[0.0], removal**2]))
     worse = 4.0 if any(stage.scorer in ("truncate", "random") for stage in policy.stages) else 1.0
     return float(depth @ steps) * worse + 1e-3
@@ -94,6 +115,31 @@ def test_every_proposal_is_within_the_budget_and_new():
     assert len(set(digests)) == 15
 
 
+def test_thresholds_and_masses_are_placed_known_and_learned_from():
+    study, guide, proposer = make_study(3, file=parse_space(SELECTORS, "s"), expected=Expected(made_up_curves()))
+    rng, removals = np.random.default_rng(3), []
+    for _ in range(12):
+        proposal = proposer.next()
+        target = MARGIN * proposal.trial.params["share"] * LIMIT_MS
+        assert 0.97 * target < proposal.predicted_ms <= target * 1.0001
+        assert {stage.selector for stage in proposal.policy.stages} <= {"threshold", "mass"}
+        removals.append(guide.removal(proposal.policy))
+        proposal.trial.set_user_attr(
+            KL_ATTR, [[256, float(removals[-1].sum()) * float(np.exp(rng.normal(0, 0.05))), 0.1]]
+        )
+        study.tell(proposal.trial, [proposal.predicted_ms, 0.9])
+    assert len(study.sampler._memory.keys) >= 12, "dense and all that was read: no two of them alike"
+    seen = study.sampler._memory.done
+    assert len(seen) >= 11, "the last one is read at the next proposal"
+    for one, removal in zip(seen, removals, strict=False):
+        assert one.removal.tolist() == removal.tolist()
+        assert one.key in study.sampler._memory.keys
+    assert {one.method.select_before for one in seen} | {one.method.select_inside for one in seen} >= {
+        "threshold",
+        "mass",
+    }
+
+
 def test_the_same_seed_gives_the_same_policies():
     found = []
     for _ in range(2):
@@ -114,7 +160,7 @@ def test_a_batch_of_pending_trials_spreads():
         evaluate(study, proposer.next(), rng)
     pending = [proposer.next() for _ in range(8)]
     keys = {
-        guide.key(removal_of(p.policy, 6), method_of(p.policy), p.policy.last_layer == "first_token") for p in pending
+        guide.key(guide.removal(p.policy), method_of(p.policy), p.policy.last_layer == "first_token") for p in pending
     }
     assert len(keys) == 8, "two of them keep the same number of tokens everywhere, by the same method"
 

@@ -60,6 +60,18 @@ def test_scorers_whose_tables_a_search_does_not_make_are_left_out():
     assert notes == ["frequency is left out: It needs a table, and a search makes those of the lexicon alone."]
 
 
+def test_a_runtime_that_traces_leaves_selectors_out_that_depend_on_scores():
+    model = build(tiny("BERT"))
+    text = "version: 1\nname: mine\ninput: {scorers: [truncate], select: [mass]}\n"
+    text += "stages: {scorers: [norm], select: [threshold, keep]}"
+    both = parse_space(text, "mine.yaml")
+    file, notes = fit_space(both, family_of(model), model, "compile")
+    assert (file.input.scorers, file.stages.select) == ([], ["keep"])
+    assert [note.split(" is left out: ")[0] for note in notes] == ["mass", "threshold"]
+    assert all("cannot be traced" in note for note in notes)
+    assert fit_space(both, family_of(model), model) == (both, [])
+
+
 def test_a_space_with_nothing_for_the_model_is_refused():
     model = build(tiny("DeBERTa-v2"))
     file = parse_space("version: 1\nname: mine\nstages: {scorers: [cls_attention]}", "mine.yaml")

@@ -84,7 +84,7 @@ def test_unmeasured_scorer_is_charged_the_dearest() -> None:
 
 def test_counts_of_threshold_stages_can_be_given() -> None:
     stage = policy(Stage("input", "truncate", threshold=1.0))
-    assert TABLE.predict(stage, 256, 2) > TABLE.predict(stage, 256, 2, counts=[64])
+    assert TABLE.predict(stage, 256, 2) > TABLE.predict(stage, 256, 2, lambda policy, n, held: [n / 4])
 
 
 def test_more_pruning_never_predicts_more() -> None:
@@ -120,6 +120,7 @@ def test_one_pair_bends_a_factor_half_way() -> None:
 
 def test_method_names() -> None:
     assert method_of(policy()) == "dense"
+    assert method_of(policy(Stage(1, "b", threshold=0.5), Stage(2, "a", keep=0.5))) == "a+b+threshold"
     assert method_of(policy(Stage(1, "b", keep=0.5), Stage(2, "a", keep=0.5), last="first_token")) == "a+b+first_token"
 
 

@@ -179,6 +179,20 @@ def test_a_batch_that_becomes_full_gets_no_mask() -> None:
     assert masks == [None]
 
 
+def test_a_trace_tells_scores_even_where_nothing_leaves() -> None:
+    model, batch = build(BERT, head=True), inputs(BERT, (20, 14))
+    stages = (Stage("input", "random", threshold=0.0), Stage(1, "norm", keep=1.0), Stage(2, "cls_attention", mass=0.5))
+    with attach(model, PruningPolicy(stages=stages)) as handle, handle.record() as trace:
+        forward(model, BERT, batch)
+        forward(model, BERT, batch)  # each forward writes anew
+    assert [one.stage for one in trace.scored] == [0, 2], "a share of all is not scored"
+    assert [step.stage for step in trace.stages] == [2]
+    for one in trace.scored:
+        assert one.scores.shape == one.protected.shape == (2, 20)
+        assert one.valid is not None
+        assert one.valid.sum(1).tolist() == [20, 14]
+
+
 def test_protection_by_pattern_mask_and_count() -> None:
     model, batch = build(BERT, head=True), inputs(BERT, (20, 14))
     ids = batch["input_ids"]

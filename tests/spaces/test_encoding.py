@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,12 +19,13 @@ SCALES = (0.0, 0.13, 1.0, 2.7, 6.0)
 FAMILIES = """
 version: 1
 name: families
-input: {scorers: [truncate, uniform], multiple: [1, 8]}
+input: {scorers: [truncate, uniform], multiple: [1, 8], select: [mass, keep]}
 stages:
   scorers: [cls_attention, random]
   reduce: [drop, merge, {reduce: merge, params: {metric: keys}}]
   where: [before, after_attention]
   multiple: [1, 4]
+  select: [keep, threshold, mass]
   count: [1, 5]
   layers: [1, -2]
   schedule: [geometric, curved, linear, free]
@@ -108,6 +110,35 @@ def test_a_reducer_that_never_asks_has_one_scorer():
     assert found["cls_attention"] == found["random"]
 
 
+def test_a_threshold_asks_its_scorer_whatever_happens_to_the_rest():
+    space = SPACES["families", 12]
+    chosen = {"stages.count": 2, "stages.reduce": "merge", "stages.select": "threshold"}
+    found = {
+        name: space.shape({**chosen, "stages.scorer": name}).policy(1.0, {}).digest()
+        for name in ("cls_attention", "random")
+    }
+    assert found["cls_attention"] != found["random"]
+
+
+def test_selectors_are_parameters_where_there_are_several():
+    space = SPACES["families", 12]
+    assert space.distributions()["input.select"].choices == ("mass", "keep")
+    assert space.distributions()["stages.select"].choices == ("keep", "threshold", "mass")
+    assert space.selectors() == {"keep", "threshold", "mass"}
+    assert SPACES["quick", 12].selectors() == {"keep"}
+    params = {"input.scorer": "truncate", "input.select": "mass", "stages.count": 2, "stages.select": "threshold"}
+    assert [s.selector for s in space.shape(params).policy(1.0, {}).stages] == ["mass", "threshold", "threshold"]
+
+
+def test_the_places_of_a_space_hold_every_stage_that_it_proposes():
+    space = SPACES["families", 6]
+    places = set(map(str, space.places()))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(50):
+        for stage in space.shape(study.ask(space.distributions()).params).stages:
+            assert str((stage.layer, stage.where, stage.choice)) in places
+
+
 def test_free_takes_any_layers_and_any_division():
     space = SPACES["quick", 12]
     weights = (0.07, 0.11, 1.0)
@@ -184,6 +215,8 @@ def test_what_a_space_cannot_express_has_no_encoding():
         Shape((replace(one, weight=0.001), two), "full"),
         Shape((one, two), "full", linear=True),
         Shape((replace(one, layer="input"), two), "full"),
+        Shape((replace(one, select="mass"), replace(two, select="mass")), "full"),
+        Shape((replace(space.input_stage("truncate"), select="threshold"),), "full"),
         Shape(tuple(space.stage(k, "random", k / 4, "fuse") for k in (1, 2, 3, 4)), "full"),
     ]
     assert [space.encode(shape, 1.0) for shape in refused] == [None] * len(refused)

@@ -42,6 +42,7 @@ def test_a_space_needs_little():
     assert space.stages is not None
     assert space.stages.scorers[0].label == "random"
     assert space.stages.schedule == ["curved"]
+    assert space.stages.select == space.input.select == ["keep"]
 
 
 def test_parameters_protection_and_axes_reach_the_policy():
@@ -80,8 +81,10 @@ def test_rounding_and_place_reach_the_policy():
         ("reduce: [drop]", "multiple: [0]", 5, "multiple"),
         ("reduce: [drop]", "multiple: [8, 8]", 5, "8 is listed twice"),
         ("reduce: [drop]", "where: [after]", 5, "where"),
-        ("reduce: [drop]", "select: [keep, mass]", 5, "depends on the text"),
-        ("reduce: [drop]", "select: [threshold]", 5, "cannot say which threshold meets a budget"),
+        ("reduce: [drop]", "select: [keep, top]", 5, "'keep', 'threshold' or 'mass'"),
+        ("reduce: [drop]", "select: [mass, mass]", 5, "mass is listed twice"),
+        ("reduce: [drop]", "select: []", 5, "select"),
+        ("stages:", "input: {scorers: [truncate], select: [cut]}\nstages:", 3, "'keep', 'threshold' or 'mass'"),
         ("[random]\n", "[cls_attention]\n  layers: [0, 3]\n", 3, "must begin at 1"),
         ("stages:", "share: [0.9, 0.5]\nstages:", 3, "lower bound 0.9 is above"),
         ("stages:", "input: {scorers: [norm]}\nstages:", 3, "looks inside the model"),

@@ -122,6 +122,19 @@ def test_timing_inputs_repeat_texts_when_few_are_long(tiny_classifier, jsonl, ma
     assert len(task.inputs([20] * 5)) == 5
 
 
+def test_calibration_inputs_are_as_long_as_wanted_or_as_can_be(tiny_classifier, jsonl, make_rows):
+    task = load_task(TaskSpec(model=tiny_classifier, dataset=jsonl(make_rows(100))))
+    inputs = task.calibration_inputs([12, 12, 48], 2, 1000)
+    longest = int(max(batch["input_ids"].shape[1] for batch in task.calibration_batches(1000, 8)))
+
+    assert [tuple(batch["input_ids"].shape) for batch in inputs] == [(2, 12), (2, 12), (2, longest)]
+    text = task.tokenizer(task.calibration[-1], truncation=True, max_length=12)["input_ids"]
+    assert task.calibration_inputs([len(text)], 1, 1)[0]["input_ids"].tolist() == [text]
+    task.calibration = []
+    with pytest.raises(DataError, match="No text is left to calibrate on"):
+        task.calibration_inputs([12], 1, 10)
+
+
 def test_timing_inputs_say_when_no_text_is_long_enough(tiny_classifier, jsonl, make_rows):
     rows = [{"text": f"good w{i} {i}", "label": ("negative", "positive")[i % 2]} for i in range(40)]
     task = load_task(TaskSpec(model=tiny_classifier, dataset=jsonl(rows)))

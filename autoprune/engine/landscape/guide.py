@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.engine.landscape.harm import HarmModel
-from autoprune.engine.landscape.removal import Floats, Method, method_of_shape, weights_of
+from autoprune.engine.landscape.removal import Floats, Method, method_of_shape, removal_of, weights_of
 from autoprune.engine.projection import MARGIN
 
 if TYPE_CHECKING:
     from autoprune.engine.landscape.costs import CostSurface
+    from autoprune.engine.projection import Projector
     from autoprune.policy import PruningPolicy
     from autoprune.spaces.space import Shape, Space
 
@@ -60,28 +61,33 @@ class Guide:
 
     Attributes:
         space: The search space.
-        surface: What layers cost.
-        predict: Exact predicted latency in ms of one policy, all overheads included.
-        tables: Table digest by the scorer that needs it.
+        projector: Predicts single policies exactly, all overheads included.
         limit_ms: The budget.
         floor_ms: The lowest latency that any policy reaches.
         harm: What the sensitivity profile found.
         snap: Rounds removals, shape (m, layers), to those that exist; None: all exist.
+        surface: What layers cost.
     """
 
     space: Space
-    surface: CostSurface
-    predict: Callable[[PruningPolicy], float]
-    tables: Mapping[str, str]
+    projector: Projector
     limit_ms: float
     floor_ms: float
     harm: HarmModel = field(default_factory=lambda: HarmModel({}))
     snap: Callable[[Floats], Floats] | None = None
+    surface: CostSurface = field(init=False)
     _extra: dict[tuple[Method, int, str], float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.surface = self.projector.surface()
 
     def forget_costs(self) -> None:
         """Drop what was cached of the cost table, whose corrections change as policies are timed."""
         self._extra.clear()
+
+    def removal(self, policy: PruningPolicy) -> Floats:
+        """Return what a policy is expected to remove before each layer, shape (layers,)."""
+        return removal_of(policy, self.projector.expected.keeps(policy), self.space.n_layers)
 
     def target(self, share: float) -> float:
         """Return the latency that the projector aims at: a share of the budget, but not below what can be reached."""
@@ -116,7 +122,7 @@ class Guide:
         """Return what a shape costs beside its layers (scoring, gathering), from one exact prediction."""
         known = (method, len(shape.stages), shape.last_layer)
         if known not in self._extra:
-            exact = self.predict(shape.policy(1.0, self.tables))
+            exact = self.projector.predict_shape(shape, 1.0)
             layers = self.surface.milliseconds(weights[None], np.asarray([first]))[0]
             self._extra[known] = exact - float(layers)
         return self._extra[known]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from autoprune.spaces.choices import label_of
 
 if TYPE_CHECKING:
-    from autoprune.policy import PruningPolicy, Stage
+    from autoprune.policy import PruningPolicy, Selector, Stage
     from autoprune.spaces.space import Shape
 
 Floats = NDArray[np.float64]
@@ -29,23 +29,30 @@ class Method(NamedTuple):
         before: Label of the scorer at the input, or empty.
         inside: Label of the first scorer inside the model, or empty.
         reduce: Reducer of the first stage inside, or empty.
+        select_before: Selector at the input, empty for ``keep``.
+        select_inside: Selector of the first stage inside, empty for ``keep``.
     """
 
     before: str = NONE
     inside: str = NONE
     reduce: str = NONE
+    select_before: str = NONE
+    select_inside: str = NONE
 
 
-def removal_of(policy: PruningPolicy, n_layers: int) -> Floats:
+def removal_of(policy: PruningPolicy, keeps: Sequence[float], n_layers: int) -> Floats:
     """Return the removal before each layer, shape (n_layers,), 0 where all tokens enter.
 
-    A stage after attention counts from the next layer on, as in ``PruningPolicy.layer_counts``;
-    ``threshold`` and ``mass`` stages, whose counts depend on the text, count as keeping all.
+    A stage after attention counts from the next layer on, as in ``PruningPolicy.layer_counts``.
+
+    Args:
+        policy: The policy.
+        keeps: Share of the input after each stage, as ``Expected.keeps`` says.
+        n_layers: Layers of the model.
     """
     removal = np.zeros(n_layers)
-    for stage in policy.stages:
-        if stage.keep is not None:
-            removal[max(0, sum(stage.depth)) :] = -np.log(stage.keep)
+    for stage, keep in zip(policy.stages, keeps, strict=True):
+        removal[max(0, sum(stage.depth)) :] = -np.log(keep)
     return removal
 
 
@@ -55,13 +62,20 @@ def method_of(policy: PruningPolicy) -> Method:
     before = next((s for s in active if s.layer == "input"), None)
     inside = next((s for s in active if s.layer != "input"), None)
     return Method(
-        _label(before) if before else NONE,
-        _label(inside) if inside else NONE,
+        label_of_stage(before) if before else NONE,
+        label_of_stage(inside) if inside else NONE,
         label_of(inside.reduce, inside.reduce_params) if inside else NONE,
+        _unless_keep(before.selector) if before else NONE,
+        _unless_keep(inside.selector) if inside else NONE,
     )
 
 
-def _label(stage: Stage) -> str:
+def _unless_keep(selector: Selector) -> str:
+    """Return the name of a selector, but nothing for the usual one: having a stage differs in its scorer already."""
+    return NONE if selector == "keep" else selector
+
+
+def label_of_stage(stage: Stage) -> str:
     """Return the name under which a space knows the scorer; which table it reads is no part of it."""
     params = {name: value for name, value in stage.params.items() if name != "table"}
     return label_of(stage.scorer, params)
@@ -86,6 +100,8 @@ def method_of_shape(shape: Shape) -> Method:
         before.choice.label if before else NONE,
         inside.choice.label if inside else NONE,
         label_of(inside.reduce, inside.reduce_params) if inside else NONE,
+        _unless_keep(before.select) if before else NONE,
+        _unless_keep(inside.select) if inside else NONE,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune.engine.landscape.removal import Floats, Method, method_of, removal_of
+from autoprune.engine.landscape.removal import Floats, Method, method_of
 from autoprune.engine.proposals import DIGEST_ATTR, KL_ATTR, POLICY_ATTR
 from autoprune.policy import PruningPolicy
 
@@ -89,7 +89,7 @@ class Memory:
 def _read(trial: FrozenTrial, guide: Guide) -> Seen:
     policy = PruningPolicy.from_dict(json.loads(trial.user_attrs[POLICY_ATTR]))
     rungs = {int(n): (float(kl), float(error)) for n, kl, error in trial.user_attrs.get(KL_ATTR, ())}
-    removal, method = removal_of(policy, guide.space.n_layers), method_of(policy)
+    removal, method = guide.removal(policy), method_of(policy)
     timed = trial.state is TrialState.COMPLETE
     return Seen(
         trial.number,
@@ -98,7 +98,7 @@ def _read(trial: FrozenTrial, guide: Guide) -> Seen:
         method,
         guide.key(removal, method, policy.last_layer == "first_token"),
         rungs,
-        trial.values[0] if timed else guide.predict(policy),
+        trial.values[0] if timed else guide.projector.predict(policy),
     )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from autoprune.engine.landscape.costs import CostSurface
+from autoprune.engine.landscape.expected import Expected
 from autoprune.engine.landscape.removal import removal_of
 from autoprune.latency.cost_table import CostTable
 from autoprune.policy import PruningPolicy, Stage
@@ -24,7 +25,7 @@ POLICIES = [
 
 def test_it_agrees_with_the_table():
     surface = CostSurface(TABLE, 256, 2, unit_ms=1.5)
-    removal = np.stack([removal_of(policy, 6) for policy in POLICIES])
+    removal = np.stack([removal_of(policy, Expected().keeps(policy), 6) for policy in POLICIES])
     first = np.array([policy.last_layer == "first_token" for policy in POLICIES])
     expected = [1.5 * TABLE.ideal(policy, 256, 2) for policy in POLICIES]
     np.testing.assert_allclose(surface.milliseconds(removal, first), expected)
