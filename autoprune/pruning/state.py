@@ -40,11 +40,13 @@ class Trace:
 
     Attributes:
         length: Length of the input, padding included.
+        guarded: Protected tokens per row.
         stages: One entry per stage that acted.
         layer_lengths: Rows of the hidden states that entered each layer.
     """
 
     length: int = 0
+    guarded: list[int] = field(default_factory=list)
     stages: list[StageTrace] = field(default_factory=list)
     layer_lengths: list[int] = field(default_factory=list)
 

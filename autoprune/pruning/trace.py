@@ -32,6 +32,7 @@ def open_trace() -> Trace | None:
     trace = _TRACE.get()
     if trace is not None:
         trace.length = 0
+        trace.guarded = []
         trace.stages.clear()
         trace.layer_lengths.clear()
     return trace
