@@ -14,6 +14,7 @@ from autoprune.engine.decision import excess_ms
 from autoprune.engine.pace import Pace
 from autoprune.engine.proposals import WHY_ATTR, Proposal, Proposer, note_quality, tell_values
 from autoprune.engine.timing import timing_figures
+from autoprune.errors import PolicyError, UnsupportedModelError
 from autoprune.evaluate.evaluator import Job, Outcome
 from autoprune.evaluate.quality import Quality
 from autoprune.evaluate.rungs import CERTAIN_SLACK, LATENCY_SLACK, Rival, is_beaten, next_rung
@@ -202,7 +203,11 @@ class SearchRun:
         """Time a fully scored policy, keep the figures, tell the study."""
         self.observer.update(now="timing")
         begun = time.monotonic()
-        timing = self.timer.measure(proposal.policy)
+        try:
+            timing = self.timer.measure(proposal.policy)
+        except (PolicyError, UnsupportedModelError) as error:  # only the workload's runtime cannot run it
+            self._end(proposal, TrialState.FAIL, error.message)
+            return
         if timing.drifted:
             # Another load came or went meanwhile; once more tells whether it stays.
             timing = self.timer.measure(proposal.policy)

@@ -57,17 +57,19 @@ class Timer:
 
         Raises:
             WaitStoppedError: ``stop`` ended the wait for the lock.
+            PolicyError: The workload's runtime cannot run the policy.
+            UnsupportedModelError: Likewise, for the model or a method.
         """
         pruned = twin(self.model)
-        dense_runner = make_runner(self.model, self.workload)
         with (
             timing_lock(progress=self.say, stop=self.stop),
             pin_threads(self.workload.threads),
             attach(pruned, policy, tokenizer=self.tokenizer, tables=self.tables),
         ):
-            runner = make_runner(pruned, self.workload)
+            dense = make_runner(self.model, self.workload, self.inputs)
+            runner = make_runner(pruned, self.workload, self.inputs)
             meter = Meter(settings, timer=device_timer(self.workload.device))
-            return meter.measure(dense_runner, runner, self.inputs, self.statistic)
+            return meter.measure(dense, runner, self.inputs, self.statistic)
 
 
 def timing_figures(timing: PairedTiming, anchor: Mapping[str, float], statistic: str) -> dict[str, Any]:

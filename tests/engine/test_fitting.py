@@ -60,6 +60,18 @@ def test_scorers_whose_tables_a_search_does_not_make_are_left_out():
     assert notes == ["frequency is left out: It needs a table, and a search makes those of the lexicon alone."]
 
 
+def test_onnxruntime_leaves_out_what_no_graph_can_hold():
+    model = build(tiny("BERT"), head=True)
+    file = parse_space("version: 1\nname: mine\nstages: {scorers: [saliency, norm]}", "mine.yaml")
+    family = family_of(model)
+    assert fit_space(file, family, model)[1] == []
+    fitted, notes = fit_space(file, family, model, "onnxruntime")
+    assert [choice.label for choice in fitted.stages.scorers] == ["norm"]
+    assert len(notes) == 1
+    assert notes[0].startswith("saliency is left out: ")
+    assert "ONNX" in notes[0]
+
+
 def test_a_space_with_nothing_for_the_model_is_refused():
     model = build(tiny("DeBERTa-v2"))
     file = parse_space("version: 1\nname: mine\nstages: {scorers: [cls_attention]}", "mine.yaml")
