@@ -76,7 +76,8 @@ def _export(
 ) -> Path:
     if say is not None:
         handle = attached_handle(model)
-        tokens = max(tensor.shape[1] for tensor in batch.values())
-        say(f"exports {'dense' if handle is None else handle.policy.describe()} at {tokens} tokens to ONNX")
+        rows, tokens = next(iter(batch.values())).shape[:2]
+        size = f"{tokens} tokens" if rows == 1 else f"{rows} x {tokens} tokens"
+        say(f"exports {'dense' if handle is None else handle.policy.describe()} at {size} to ONNX")
     export_onnx(model, batch, folder / _FILE, guarded)
     return folder / _FILE
