@@ -42,7 +42,7 @@ $(VENV)/.installed: $(INPUTS) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
-	$(INSTALL) -e '.[dev,postgres,mlflow]'
+	$(INSTALL) -e '.[dev,postgres,mlflow,onnx]'
 	@touch $(VENV)/.installed $@
 
 $(BIN)/python:

@@ -127,6 +127,8 @@ class SearchConfig(BaseModel):
         if (self.model is None) != (self.dataset is None):
             given, lacking = ("model", "dataset") if self.dataset is None else ("dataset", "model")
             raise ValueError(f"--{given} needs --{lacking} beside it (give both, or none for the quickstart)")
+        if self.runtime == "onnxruntime" and (self.dtype != "float32" or self.device != "cpu"):
+            raise ValueError("--runtime onnxruntime is timed in float32 on the CPU; leave --dtype and --device out")
         if self.ray_address is not None and self.workers == 1:
             raise ValueError("--workers 1 evaluates in this process and uses no Ray cluster; leave one of them out")
         return self

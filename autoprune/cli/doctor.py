@@ -17,7 +17,7 @@ from autoprune.errors import AutopruneError
 _EXTRAS = (
     ("postgres", "psycopg", "databases on PostgreSQL"),
     ("mlflow", "mlflow", "logging to MLflow"),
-    ("onnx", "onnx", "export to ONNX"),
+    ("onnx", "onnxruntime", "--runtime onnxruntime, export to ONNX"),
 )
 _PACKAGES = ("torch", "transformers", "optuna", "ray", "sqlalchemy", "pandas")
 

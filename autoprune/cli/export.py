@@ -21,23 +21,33 @@ from autoprune.cli.output import Output
     metavar="DIR",
     help="Folder to write; an older export there is replaced.",
 )
+@click.option(
+    "--onnx",
+    is_flag=True,
+    help="Also write model.onnx: the policy inside, for texts of the workload's one length, without padding "
+    "(extra onnx).",
+)
 @db_option
 @json_option
 @click.pass_obj
-def command(output: Output, study: str, trial: int | None, out: Path, db: str | None) -> None:
+def command(output: Output, study: str, trial: int | None, out: Path, onnx: bool, db: str | None) -> None:
     """Write the unchanged weights, the tokenizer and the policy with its measured figures to DIR."""
     output.talk("autoprune: loading libraries ...")
     from autoprune.cli.progress import watching
-    from autoprune.cli.results import loading_lines
+    from autoprune.cli.results import loading_lines, onnx_lines
     from autoprune.engine import queries
 
     with watching() as observer:
-        document = queries.export(db, study, trial, out, observer)
+        document = queries.export(db, study, trial, out, observer, onnx=onnx)
 
     def human() -> None:
         output.print(f"wrote {document['directory']}")
         output.print()
         for line in loading_lines(str(out)):
             output.print(line)
+        if onnx:
+            output.print()
+            for line in onnx_lines(str(out), document["onnx"]):
+                output.print(line)
 
     output.emit(document, human)

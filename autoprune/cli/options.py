@@ -156,7 +156,7 @@ workload_options = stacked(
         type=click.Choice(["eager", "compile", "onnxruntime"]),
         default="eager",
         show_default=True,
-        help="What runs a forward; compile is torch.compile.",
+        help="What runs a forward: PyTorch as it is, torch.compile, or ONNX Runtime (extra onnx; float32, CPU).",
     ),
     click.option(
         "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of everything random."

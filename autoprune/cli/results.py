@@ -121,6 +121,23 @@ def loading_lines(folder: str) -> list[str]:
     ]
 
 
+def onnx_lines(folder: str, facts: Mapping[str, Any]) -> list[str]:
+    """Return how to run the graph of an export.
+
+    Args:
+        folder: The export.
+        facts: ``file``, and the shape of each input by name.
+    """
+    shapes, path = list(facts["inputs"].values()), f"{folder}/{facts['file']}"
+    size = " x ".join(map(str, shapes[0])) if shapes else "no input"
+    return [
+        f"{facts['file']} takes {size} token ids without padding, and needs neither autoprune nor torch:",
+        "",
+        f"session = onnxruntime.InferenceSession({json.dumps(path)})",
+        "logits = session.run(None, {each.name: encoded[each.name] for each in session.get_inputs()})[0]",
+    ]
+
+
 def db_flag(document: Mapping[str, Any]) -> str:
     """Return the ``--db`` that the next commands need: none where it stood in no option (passwords stay masked)."""
     context = click.get_current_context(silent=True)

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from autoprune.deploy.quiet import no_progress_bars
 from autoprune.errors import AssetError, InputError
 from autoprune.policy import PruningPolicy
 from autoprune.pruning.tables import TableSet
+
+ONNX_FILES = ("model.onnx", "model.onnx.data")  # the second one holds weights that are too large for the first
 
 
 def save_pruned(
@@ -33,6 +35,7 @@ def save_pruned(
     versions: Mapping[str, Any] | None = None,
     task: Mapping[str, Any] | None = None,
     study: Mapping[str, Any] | None = None,
+    also: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write a model with its policy to a folder that ``autoprune.load`` reads.
 
@@ -51,6 +54,7 @@ def save_pruned(
         versions: See ``PolicyFile``.
         task: See ``PolicyFile``.
         study: See ``PolicyFile``.
+        also: Writes ``ONNX_FILES`` to the folder before it is put in its place.
 
     Returns:
         The absolute path of the folder.
@@ -75,6 +79,8 @@ def save_pruned(
         if needed is not None:
             needed.save(folder / TABLES_FILE)
         file.write(folder)
+        if also is not None:
+            also(folder)
     return Path(os.path.abspath(Path(out_dir).expanduser()))
 
 
@@ -131,7 +137,8 @@ def _replace(made: Path, target: Path) -> None:
     if not target.exists():
         os.rename(made, target)
         return
-    foreign = sorted({path.name for path in target.iterdir()} - {path.name for path in made.iterdir()} - {TABLES_FILE})
+    ours = {path.name for path in made.iterdir()} | {TABLES_FILE, *ONNX_FILES}
+    foreign = sorted({path.name for path in target.iterdir()} - ours)
     if foreign:
         raise InputError(
             f"The folder {target} holds files that this export would not write: {', '.join(foreign[:5])}.",

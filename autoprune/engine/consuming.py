@@ -69,7 +69,7 @@ def consume(timer: Timer, found: ProbeResult, batches: Mapping[int, Mapping[str,
     longest = max(timer.inputs, key=n_tokens)
     tokens = n_tokens(longest)
     with timing_lock(progress=timer.say), pin_threads(workload.threads):
-        runner = make_runner(timer.model, workload)
+        runner = make_runner(timer.model, workload, [longest, *batches.values()], timer.say)
         energy = energy_per_input(runner, longest, workload.batch_size, workload.device)
         rates = throughput(runner, batches)
     peak = forward_peak_bytes(timer.model, workload, tokens)

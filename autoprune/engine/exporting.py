@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from autoprune.deploy.save import check_target, save_pruned
 from autoprune.engine import figures
 from autoprune.engine.events import Observer
+from autoprune.engine.onnx_writing import OnnxWriter
+from autoprune.engine.session import stored_workload
 from autoprune.errors import AssetError, InputError, ModelError
 from autoprune.policy import PruningPolicy
+from autoprune.pruning.onnx_export import require_onnx
 from autoprune.pruning.tables import TableSet
 from autoprune.store.repository import Store
 from autoprune.tasks.base import TaskSpec, load_task
@@ -19,7 +22,13 @@ if TYPE_CHECKING:
 
 
 def export_trial(
-    db: str | None, study: str, trial: int | None, out_dir: Path, observer: Observer | None = None
+    db: str | None,
+    study: str,
+    trial: int | None,
+    out_dir: Path,
+    observer: Observer | None = None,
+    *,
+    onnx: bool = False,
 ) -> dict[str, Any]:
     """Write a policy of a study with its model to a folder.
 
@@ -29,17 +38,21 @@ def export_trial(
         trial: Optuna's trial number; None takes the promised best.
         out_dir: The folder.
         observer: Told of progress.
+        onnx: Also write ``model.onnx``, see ``onnx_writer``.
 
     Returns:
-        directory, study, trial and figures, as JSON types.
+        directory, study, trial, figures and, with ``onnx``, the name and the inputs of that file, as JSON types.
 
     Raises:
         InputError: There is no such trial, or the study has no best.
         StoreError: The study has no figures yet.
         ModelError: The model is not the one that was searched.
+        MissingExtraError: ``onnx`` is asked for and the extra is not installed.
     """
     observer = observer or Observer()
     check_target(out_dir)
+    if onnx:
+        require_onnx()
     with Store.open(db) as store:
         record = store.find_measured_study(study)
         row = _row(store, record, trial)
@@ -52,6 +65,7 @@ def export_trial(
             raise ModelError(
                 "The model's weights are not those that were searched.", "Restore them, or search again with these."
             )
+        writer = OnnxWriter(task, policy, tables, stored_workload(record.workload)) if onnx else None
         written = save_pruned(
             task.model,
             task.tokenizer,
@@ -64,9 +78,11 @@ def export_trial(
             versions=record.versions,
             task=spec.to_dict(),
             study={"name": record.name, "trial": row["trial"], "budget": record.budget},
+            also=writer,
         )
     observer.done()
-    return {"directory": str(written), "study": record.name, "trial": row["trial"], "figures": row}
+    document = {"directory": str(written), "study": record.name, "trial": row["trial"], "figures": row}
+    return document if writer is None else {**document, "onnx": writer.facts}
 
 
 def stored_tables(store: Store, policy: PruningPolicy) -> TableSet | None:

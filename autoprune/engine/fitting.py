@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from autoprune.errors import AutopruneError, ConfigError, PolicyError
 from autoprune.policy import Layer, PruningPolicy, Selector, Stage
 from autoprune.pruning.methods import takes_table
+from autoprune.pruning.onnx_export import check_stage
 from autoprune.pruning.plan import layer_kinds, make_plan, stage_plan
 from autoprune.spaces.blocks import InputBlock, StagesBlock
 
@@ -29,7 +30,7 @@ class Fitter:
     Args:
         model: The model.
         family: Its row of the table of architectures.
-        runtime: Of the workload.
+        runtime: Of the workload: onnxruntime carries less than the others.
 
     Attributes:
         notes: What was left out and why, one sentence each.
@@ -93,7 +94,10 @@ class Fitter:
         reduce, how = ("drop", {}) if reducer is None else (reducer.reduce, reducer.params)
         params = {**table, **scorer.params}
         stage = Stage(layer, scorer.scorer, keep=0.5, reduce=reduce, params=params, reduce_params=how)
-        return stage_plan(0, stage, self._family, self._n_layers, layer_kinds(self._model))
+        plan = stage_plan(0, stage, self._family, self._n_layers, layer_kinds(self._model))
+        if self._runtime == "onnxruntime":
+            check_stage(plan)
+        return plan
 
     def _plan(self, *stages: Stage, last_layer: Literal["full", "first_token"] = "full") -> Any:
         """Plan a policy without tables; raises what ``attach`` would."""
@@ -118,6 +122,12 @@ def fit_space(
     file: SpaceFile, family: Family, model: PreTrainedModel, runtime: str = "eager"
 ) -> tuple[SpaceFile, list[str]]:
     """Return the space without what the model cannot carry on a runtime, and what was left out and why.
+
+    Args:
+        file: The space.
+        family: The model's row of the table of architectures.
+        model: The model.
+        runtime: Of the workload.
 
     Raises:
         ConfigError: Nothing is left to search.

@@ -92,7 +92,8 @@ def run_probe(
         batches = {rows: session.task.inputs((longest,), rows)[0] for rows in batch_sizes}
         result = probe_session(session, store, observer, SCORERS.names(), REDUCERS.names(), fresh=fresh)
         observer.message("probe      memory, energy, throughput")
-        consumption = place.run(session.timer(say=observer.message), consume, result, batches)
+        timer = session.timer(say=lambda text: observer.message(f"probe      {text}"))
+        consumption = place.run(timer, consume, result, batches)
     observer.done()
     return ProbeReport(session, replace(result, memory_peak=consumption.memory_peak), consumption)
 

@@ -96,12 +96,18 @@ def _front_rows(
 
 
 def export(
-    db: str | None, study: str, trial: int | None, out_dir: Path, observer: Observer | None = None
+    db: str | None,
+    study: str,
+    trial: int | None,
+    out_dir: Path,
+    observer: Observer | None = None,
+    *,
+    onnx: bool = False,
 ) -> dict[str, Any]:
-    """Write a policy of a study with its model to a folder; see ``engine.exporting.export``."""
+    """Write a policy of a study with its model to a folder; see ``engine.exporting.export_trial``."""
     from autoprune.engine.exporting import export_trial
 
-    return export_trial(db, study, trial, out_dir, observer)
+    return export_trial(db, study, trial, out_dir, observer, onnx=onnx)
 
 
 def bench(directory: Path, observer: Observer | None = None) -> dict[str, Any]:

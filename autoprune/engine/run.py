@@ -14,7 +14,7 @@ from autoprune.engine.decision import excess_ms
 from autoprune.engine.pace import Pace
 from autoprune.engine.proposals import WHY_ATTR, Proposal, Proposer, note_quality, tell_values
 from autoprune.engine.timing import timing_figures
-from autoprune.errors import MeasurementError, WaitStoppedError, WorkerError
+from autoprune.errors import AutopruneError, MeasurementError, WaitStoppedError, WorkerError
 from autoprune.evaluate.evaluator import Job, Outcome
 from autoprune.evaluate.quality import Quality
 from autoprune.evaluate.rungs import CERTAIN_SLACK, LATENCY_SLACK, Rival, is_beaten, next_rung
@@ -207,6 +207,9 @@ class SearchRun:
             timing = self._timed(proposal)
         except (WaitStoppedError, MeasurementError, WorkerError):
             raise  # the machine's fault, not the candidate's
+        except AutopruneError as error:  # the workload's runtime cannot run it
+            self._end(proposal, TrialState.FAIL, error.message)
+            return
         except Exception as error:  # noqa: BLE001 - whatever a candidate does must not end the search
             self._end(proposal, TrialState.FAIL, f"cannot be timed: {type(error).__name__}: {error}")
             return

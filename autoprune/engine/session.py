@@ -19,7 +19,7 @@ from autoprune.engine.timing import Timer
 from autoprune.errors import ConfigError
 from autoprune.evaluate.pool import Pool, check_gpus, open_pool
 from autoprune.latency.hardware import Hardware
-from autoprune.latency.runners import prepare_model
+from autoprune.latency.runners import check_runtime, prepare_model
 from autoprune.latency.workload import Workload, stratified_lengths
 from autoprune.policy import Protect, PruningPolicy
 from autoprune.pruning.families import Family, family_of
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 QUICKSTART_TOKENS = 256
 _TIMED_INPUTS = 9  # odd, so that a median over lengths is one input's
 _SAME_LENGTH_INPUTS = 5  # inputs of one length differ by nothing but noise, which more rounds show as well
-_PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "tokenizers", "numpy")
+_OPTIONAL = ("onnx", "onnxruntime", "onnxscript")
+_PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "tokenizers", "numpy", *_OPTIONAL)
 
 
 @dataclass
@@ -131,6 +132,7 @@ def open_session(config: SearchConfig, observer: Observer, place: TimingPlace | 
     """
     budget = config.parsed_budget
     space_file = load_space_file(config.space)
+    check_runtime(config.runtime)  # before minutes of loading
     observer.phase("loading model and data")
     task = load_task(task_spec(config), lambda text: observer.message(f"loading    {text}"))
     for note in task.notes:
@@ -194,7 +196,8 @@ def versions() -> dict[str, str]:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "unknown"
+            if package not in _OPTIONAL:
+                found[package] = "unknown"
     return found
 
 

@@ -58,7 +58,7 @@ class Timer:
     @cached_property
     def _dense(self) -> Runner:
         """Dense, made ready once: compiling it anew for every policy would take longer than timing."""
-        return make_runner(self.model, self.workload)
+        return make_runner(self.model, self.workload, self.inputs)
 
     @cached_property
     def dense_flops(self) -> int | None:
@@ -70,6 +70,8 @@ class Timer:
 
         Raises:
             WaitStoppedError: ``stop`` ended the wait for the lock.
+            PolicyError: The workload's runtime cannot run the policy.
+            UnsupportedModelError: Likewise, for the model or a method.
         """
         pruned = twin(self.model)
         with (
@@ -77,9 +79,9 @@ class Timer:
             pin_threads(self.workload.threads),
             attach(pruned, policy, tokenizer=self.tokenizer, tables=self.tables),
         ):
-            runner = make_runner(pruned, self.workload)
+            dense, runner = self._dense, make_runner(pruned, self.workload, self.inputs)
             meter = Meter(settings, timer=device_timer(self.workload.device))
-            return meter.measure(self._dense, runner, self.inputs, self.statistic)
+            return meter.measure(dense, runner, self.inputs, self.statistic)
 
 
 def timing_figures(timing: PairedTiming, anchor: Mapping[str, float], statistic: str) -> dict[str, Any]:

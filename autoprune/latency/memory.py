@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from autoprune.latency.fresh import high_water_bytes, reset_high_water, run_fresh
@@ -12,6 +13,7 @@ from autoprune.latency.workload import Workload
 from autoprune.policy import PruningPolicy
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -22,7 +24,8 @@ def forward_peak_bytes(
 
     On CUDA: the allocator's peak in this process. On the CPU: the resident-set high-water mark of a
     fresh process that builds the same architecture with random weights (memory does not depend on
-    them) and runs it; Python and torch themselves are included.
+    them) and runs it; Python and torch themselves are included. With the runtime onnxruntime the fresh
+    process runs the exported graph, without torch.
 
     Args:
         model: A model class of transformers, without a policy.
@@ -35,6 +38,8 @@ def forward_peak_bytes(
     """
     if workload.device.startswith("cuda"):
         return _cuda_peak(model, workload, tokens, policy)
+    if workload.runtime == "onnxruntime":
+        return _session_peak(model, workload, tokens, policy)
     kind = type(model)
     if workload.device != "cpu" or not kind.__module__.startswith("transformers."):
         return None
@@ -83,13 +88,35 @@ def _cuda_peak(model: PreTrainedModel, workload: Workload, tokens: int, policy: 
     return int(torch.cuda.max_memory_allocated(workload.device))
 
 
-def _run_once(model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None) -> None:
+def _session_peak(model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None) -> int | None:
+    from autoprune.latency.onnx_files import exported
+    from autoprune.pruning.attach import attach
+    from autoprune.pruning.onnx_export import graph_inputs, guarded_tokens
+    from autoprune.pruning.twin import twin
+
+    batch = _ones(workload, tokens)
+    shapes = {name: list(tensor.shape) for name, tensor in graph_inputs(batch).items()}
+    with ExitStack() as stack:
+        if policy is not None:
+            model = twin(model)
+            stack.enter_context(attach(model, policy))
+        path = stack.enter_context(exported(model, batch, guarded_tokens(model, batch)))
+        arguments = {"path": str(path), "threads": workload.threads, "shapes": shapes}
+        value = run_fresh("autoprune.latency.onnx_session:session_peak", arguments, threads=workload.threads).value
+    return None if value is None else int(value)
+
+
+def _ones(workload: Workload, tokens: int) -> dict[str, Tensor]:
     import torch
 
+    ids = torch.ones((workload.batch_size, tokens), dtype=torch.int64)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _run_once(model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None) -> None:
     from autoprune.pruning.attach import attach
 
-    ids = torch.ones((workload.batch_size, tokens), dtype=torch.int64)
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    batch = _ones(workload, tokens)
     runner = make_runner(model, workload)
     if policy is None or policy.is_dense:
         runner(batch)

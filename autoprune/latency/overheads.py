@@ -14,6 +14,7 @@ from autoprune.errors import AutopruneError
 from autoprune.latency.cost_table import CostTable, Line
 from autoprune.latency.meter import interleave
 from autoprune.latency.runners import device_timer, make_runner, n_tokens, shorten
+from autoprune.latency.stats import IntArray
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning.attach import attach
 from autoprune.pruning.tables import TableSet
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from autoprune.latency.workload import Workload
 
 _KEEP = 0.5
-Place = str  # "input" or "layer"
+Candidates = Mapping[str, tuple[PruningPolicy, TableSet | None]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Bench:
         tokenizer: Names the special tokens; may be None.
         n_protected: Tokens of it that never leave.
         middle: Layer before which in-layer stages are tried (>= 1).
+        say: Told in words what takes seconds.
     """
 
     model: PreTrainedModel
@@ -48,14 +50,31 @@ class Bench:
     tokenizer: Any
     n_protected: int
     middle: int
+    say: Callable[[str], None] | None = None
+
+    @property
+    def exports(self) -> bool:
+        """Whether each length of each policy must be exported before it runs."""
+        return self.workload.runtime == "onnxruntime"
 
     def attached(
-        self, stack: ExitStack, policy: PruningPolicy, tables: TableSet | None = None
+        self,
+        stack: ExitStack,
+        policy: PruningPolicy,
+        inputs: Iterable[Mapping[str, Tensor]],
+        tables: TableSet | None = None,
     ) -> Callable[[Mapping[str, Tensor]], Any]:
-        """Return a runner of a twin with the policy attached until ``stack`` closes."""
+        """Return a runner of a twin with the policy attached until ``stack`` closes.
+
+        Args:
+            stack: Holds the policy on the twin.
+            policy: The policy.
+            inputs: What will be run.
+            tables: Tables that it refers to.
+        """
         pruned = twin(self.model)
         stack.enter_context(attach(pruned, policy, tokenizer=self.tokenizer, tables=tables))
-        return make_runner(pruned, self.workload)
+        return make_runner(pruned, self.workload, inputs, self.say)
 
 
 def stand_in_tables(bench: Bench, scorer: str) -> tuple[dict[str, Any], TableSet | None]:
@@ -77,9 +96,9 @@ def measure_overheads(
     """Return the table with the costs of the scorers and reducers named, and what could not be measured.
 
     A scorer is run where it can stand (at the input, before the middle layer) with keep 0.5 and
-    ``drop``, on the full length and on a quarter. What the forward takes beyond the table's ideal
-    is the scorer's, selection included. A reducer is charged what it takes beyond ``drop`` with the
-    same scorer.
+    ``drop``, on the full length and on a quarter (on the full length alone where each length must be
+    exported). What the forward takes beyond the table's ideal is the scorer's, selection included. A
+    reducer is charged what it takes beyond ``drop`` with the same scorer.
 
     Args:
         bench: What to measure on.
@@ -116,37 +135,47 @@ def _reducer_base() -> str:
 
 
 def _time_candidates(
-    bench: Bench,
-    table: CostTable,
-    candidates: Mapping[str, tuple[PruningPolicy, TableSet | None]],
-    rounds: int,
-    max_seconds: float,
+    bench: Bench, table: CostTable, candidates: Candidates, rounds: int, max_seconds: float
 ) -> tuple[dict[str, list[tuple[float, float]]], list[str]]:
     """Return (tokens, overhead ms) by candidate, and who could not be attached anywhere."""
-    full = n_tokens(bench.batch)
-    lengths = sorted({full, max(8, full // 4)} & set(range(1, full + 1)))
-    inputs = {n: shorten(bench.batch, n) for n in lengths}
-    dense = make_runner(bench.model, bench.workload)
-    arms: dict[str, Callable[[], Any]] = {f"dense/{n}": _call(dense, inputs[n]) for n in lengths}
-    refused: dict[str, str] = {}
-    with ExitStack() as stack:
-        for name, (policy, tables) in candidates.items():
-            try:
-                runner = bench.attached(stack, policy, tables)
-            except AutopruneError as error:
-                refused[name] = error.message
-                continue
-            arms |= {f"{name}/{n}": _call(runner, inputs[n]) for n in lengths}
-        timer = device_timer(bench.workload.device)
-        samples = interleave(arms, rounds, timer=timer, max_seconds=max_seconds)
+    inputs = {n: shorten(bench.batch, n) for n in _lengths(bench)}
+    dense = make_runner(bench.model, bench.workload, inputs.values(), bench.say)
     costs: dict[str, list[tuple[float, float]]] = {}
-    for name in candidates.keys() - refused.keys():
-        policy = candidates[name][0]
-        for n in lengths:
-            share = float(np.median(samples[f"{name}/{n}"] / samples[f"dense/{n}"]))
-            over = share * table.dense(n) - table.ideal(policy, n, min(n, bench.n_protected))
-            costs.setdefault(name, []).append((n, max(0.0, over)))
+    refused: dict[str, str] = {}
+    groups = _groups(bench, candidates)
+    for group in groups:
+        arms: dict[str, Callable[[], Any]] = {f"dense/{n}": _call(dense, batch) for n, batch in inputs.items()}
+        with ExitStack() as stack:
+            for name, (policy, tables) in group.items():
+                try:
+                    runner = bench.attached(stack, policy, inputs.values(), tables)
+                except AutopruneError as error:
+                    refused[name] = error.message
+                    continue
+                arms |= {f"{name}/{n}": _call(runner, batch) for n, batch in inputs.items()}
+            timer = device_timer(bench.workload.device)
+            samples = interleave(arms, rounds, timer=timer, max_seconds=max_seconds / len(groups))
+        for name in group.keys() - refused.keys():
+            costs[name] = [(n, _over(bench, table, group[name][0], samples, name, n)) for n in inputs]
     return costs, _refusals(candidates, refused)
+
+
+def _lengths(bench: Bench) -> list[int]:
+    full = n_tokens(bench.batch)
+    return [full] if bench.exports else sorted({full, max(8, full // 4)} & set(range(1, full + 1)))
+
+
+def _groups(bench: Bench, candidates: Candidates) -> list[Candidates]:
+    """Return who shares rounds with whom: all; or each alone with dense, as sessions hold weights of their own."""
+    return [{name: pair} for name, pair in candidates.items()] if bench.exports else [candidates]
+
+
+def _over(
+    bench: Bench, table: CostTable, policy: PruningPolicy, samples: Mapping[str, IntArray], name: str, n: int
+) -> float:
+    """Return what a candidate takes beyond the table's ideal, in milliseconds."""
+    share = float(np.median(samples[f"{name}/{n}"] / samples[f"dense/{n}"]))
+    return max(0.0, share * table.dense(n) - table.ideal(policy, n, min(n, bench.n_protected)))
 
 
 def _refusals(candidates: Iterable[str], refused: Mapping[str, str]) -> list[str]:

@@ -25,6 +25,7 @@ from autoprune.latency.stats import NS_PER_MS, IntArray
 from autoprune.latency.sweep import (
     LayerClock,
     SweepPoint,
+    export_points,
     flat_regions,
     layer_arms,
     split_layers,
@@ -70,7 +71,8 @@ def probe(
 ) -> ProbeResult:
     """Measure what a search needs to know before it starts, alone on the machine.
 
-    No point takes more than 20 dense forwards' worth.
+    No point takes more than 20 dense forwards' worth; with the runtime onnxruntime each is exported before, and
+    there are fewer of them.
 
     Args:
         model: Prepared by ``prepare_model``, without a policy.
@@ -97,7 +99,7 @@ def probe(
     with timing_lock(progress=progress):
         notes = machine_warnings(threads=workload.threads)
         with pin_threads(workload.threads):
-            prober = _Prober(model, inputs, workload, statistic, tokenizer, family)
+            prober = _Prober(model, inputs, workload, statistic, tokenizer, family, progress)
             say("dense and the floor")
             floor_policy, timing = prober.floor()
             say("latency against tokens")
@@ -147,14 +149,15 @@ class _Prober:
         statistic: str,
         tokenizer: Any,
         family: Family,
+        say: Callable[[str], None] | None,
     ) -> None:
         self.model, self.inputs, self.workload = model, list(inputs), workload
         self.statistic, self.family = statistic, family
         self.longest = max(inputs, key=n_tokens)
         self.n_protected = _protected(model, self.longest, tokenizer)
-        self.dense = make_runner(model, workload)
+        self.dense = make_runner(model, workload, self.inputs, say)
         middle = max(1, family.n_layers(model) // 2)
-        self.bench = Bench(model, workload, self.longest, tokenizer, self.n_protected, middle)
+        self.bench = Bench(model, workload, self.longest, tokenizer, self.n_protected, middle, say)
         self._timer = device_timer(workload.device)
 
     def floor(self) -> tuple[PruningPolicy, PairedTiming]:
@@ -165,7 +168,7 @@ class _Prober:
         for policy in _strongest_policies(self.family, n_tokens(self.longest)):
             with ExitStack() as stack:
                 try:
-                    runner = self.bench.attached(stack, policy)
+                    runner = self.bench.attached(stack, policy, self.inputs)
                 except AutopruneError as error:
                     refusals.append(error)
                     continue
@@ -176,11 +179,12 @@ class _Prober:
     def sweep(self, tokens: Sequence[int] | None) -> tuple[CostTable, list[SweepPoint]]:
         """Time dense at the points, layer by layer, and the last layer's shortcut where it exists."""
         longest = n_tokens(self.longest)
-        wanted = tokens or sweep_points(longest, max(1, self.n_protected))
+        ladder = export_points if self.bench.exports else sweep_points
+        wanted = tokens or ladder(longest, max(1, self.n_protected))
         points = sorted({longest, *(n for n in wanted if 1 <= n <= longest)})
         batches = {n: shorten(self.longest, n) for n in points}
         with ExitStack() as stack:
-            short = {f"first/{n}": _call(run, batches[n]) for n, run in self._shortcut(stack, points)}
+            short = {f"first/{n}": _call(run, batches[n]) for n, run in self._shortcut(stack, batches)}
             samples, marks = self._timed(batches, short)
         totals = {n: samples[str(n)] for n in points}
         parts = [split_layers(marks[n][-len(totals[n]) :], float(np.median(totals[n])) / NS_PER_MS) for n in points]
@@ -202,12 +206,15 @@ class _Prober:
     ) -> tuple[dict[str, IntArray], dict[int, list[list[Any]]]]:
         """Time dense on the batches and the arms of ``short`` in turn; return nanoseconds, and the layers' marks.
 
-        Marks would break a compiled model's graph: it is timed without them, and an eager run of the same
-        model says how its time is shared among the layers.
+        Marks would break a compiled model's graph, and an exported one has no place for them: such runtimes are
+        timed without, and an eager run of the same model says how their time is shared among the layers.
         """
         clock = LayerClock(self.model, self.family.layers(self.model), _marker(self.workload.device))
-        forwards = {n: _call(self.dense, batch) for n, batch in batches.items()}
-        if self.workload.runtime != "compile":
+        dense = self.dense
+        if self.bench.exports:
+            dense = make_runner(self.model, self.workload, batches.values(), self.bench.say)
+        forwards = {n: _call(dense, batch) for n, batch in batches.items()}
+        if self.workload.runtime == "eager":
             with layer_arms(clock, forwards) as (arms, marks):
                 return interleave({**arms, **short}, _SWEEP_ROUNDS, timer=self._timer), marks
         plain = {str(n): forward for n, forward in forwards.items()}
@@ -222,14 +229,18 @@ class _Prober:
         expected = float(np.median([table.dense(n_tokens(batch)) for batch in self.inputs]))
         return abs(timing.stats("dense").p50 / expected - 1)
 
-    def _shortcut(self, stack: ExitStack, points: Sequence[int]) -> list[tuple[int, Callable[[Any], Any]]]:
+    def _shortcut(
+        self, stack: ExitStack, batches: Mapping[int, Mapping[str, Tensor]]
+    ) -> list[tuple[int, Callable[[Any], Any]]]:
         """Return (tokens, runner) where the last layer computes the first token alone; none if that is not exact."""
+        points, most = list(batches), 2 if self.bench.exports else _FIRST_TOKEN_POINTS
+        chosen = [points[round(float(i))] for i in np.linspace(0, len(points) - 1, min(most, len(points)))]
         try:
-            runner = self.bench.attached(stack, PruningPolicy(last_layer="first_token"))
+            policy = PruningPolicy(last_layer="first_token")
+            runner = self.bench.attached(stack, policy, [batches[n] for n in chosen])
         except AutopruneError:
             return []
-        places = np.linspace(0, len(points) - 1, min(_FIRST_TOKEN_POINTS, len(points)))
-        return [(points[round(float(place))], runner) for place in places]
+        return [(n, runner) for n in chosen]
 
     def overheads(
         self, table: CostTable, scorers: Iterable[str] | None, reducers: Iterable[str] | None
@@ -244,7 +255,13 @@ class _Prober:
 
     def end_to_end(self, tokenize: Callable[[int], Mapping[str, Tensor]]) -> float:
         """Return the median of tokenising and running one input, in milliseconds."""
-        arms = {str(i): _call(lambda index: self.dense(tokenize(index)), i) for i in range(len(self.inputs))}
+
+        def run(index: int) -> Any:
+            text = tokenize(index)
+            # A text that was cut may have a token more or less now, and an exported graph takes one length.
+            return self.dense(self.inputs[index] if self.bench.exports else text)
+
+        arms = {str(i): _call(run, i) for i in range(len(self.inputs))}
         samples = interleave(arms, max(2, _PASSES // len(arms)))
         return float(np.median(np.concatenate(list(samples.values())))) / NS_PER_MS
 

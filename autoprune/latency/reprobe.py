@@ -80,12 +80,12 @@ def recheck(
         workload: What is timed.
         statistic: The budget's statistic.
         tokenizer: Names the special tokens.
-        progress: Is told when this waits for others.
+        progress: Is told when this waits for others, and what takes seconds.
     """
     with timing_lock(progress=progress):
         notes = machine_warnings(threads=workload.threads)
         with pin_threads(workload.threads):
-            timing = _pair(stored, model, inputs, workload, statistic, tokenizer)
+            timing = _pair(stored, model, inputs, workload, statistic, tokenizer, progress)
     now, then = timing.stats("dense").p50, stored.dense.p50
     why = f"dense takes {now:.1f} ms, {now / then - 1:+.0%} against the stored {then:.1f} ms"
     if timing.drifted:
@@ -102,12 +102,13 @@ def _pair(
     workload: Workload,
     statistic: str,
     tokenizer: Any,
+    say: Callable[[str], None] | None,
 ) -> PairedTiming:
-    bench = Bench(model, workload, inputs[0], tokenizer, n_protected=0, middle=1)
+    bench = Bench(model, workload, inputs[0], tokenizer, n_protected=0, middle=1, say=say)
     with ExitStack() as stack:
-        runner = bench.attached(stack, stored.floor_policy)
+        runner = bench.attached(stack, stored.floor_policy, inputs)
         meter = Meter(_SETTINGS, timer=device_timer(workload.device))
-        return meter.measure(make_runner(model, workload), runner, inputs, statistic)
+        return meter.measure(make_runner(model, workload, inputs, say), runner, inputs, statistic)
 
 
 def _renewed(stored: ProbeResult, timing: PairedTiming, statistic: str, warnings: list[str]) -> ProbeResult:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from autoprune.errors import ConfigError, MissingExtraError, UnsupportedModelError
+from autoprune.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,11 +29,10 @@ def prepare_model(model: PreTrainedModel, workload: Workload) -> PreTrainedModel
     Raises:
         ConfigError: The device is not there, the attention backend is not, or this torch cannot quantise here.
         MissingExtraError: The runtime is onnxruntime and the extra is not installed.
-        UnsupportedModelError: The runtime is onnxruntime: pruned models do not run there yet.
     """
     import torch
 
-    _check_runtime(workload.runtime)
+    check_runtime(workload.runtime)
     _check_device(workload.device)
     if workload.dtype == "bfloat16" and model.dtype != torch.bfloat16:
         model = copy.deepcopy(model).bfloat16()
@@ -58,16 +56,12 @@ def _use_attention(model: PreTrainedModel, attention: str) -> None:
         ) from error
 
 
-def _check_runtime(runtime: str) -> None:
-    if runtime != "onnxruntime":
-        return
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise MissingExtraError(
-            "The runtime onnxruntime needs packages that are not installed.", "Run: pip install 'autoprune[onnx]'."
-        )
-    raise UnsupportedModelError(
-        "The runtime onnxruntime is not available for pruned models yet.", "Use the runtime eager or compile."
-    )
+def check_runtime(runtime: str) -> None:
+    """Raise ``MissingExtraError`` if the runtime needs packages that are not installed."""
+    if runtime == "onnxruntime":
+        from autoprune.pruning.onnx_export import require_onnx
+
+        require_onnx()
 
 
 def _check_device(device: str) -> None:
@@ -102,16 +96,43 @@ def _quantised(model: PreTrainedModel) -> PreTrainedModel:
     return quantised
 
 
-def make_runner(model: PreTrainedModel, workload: Workload) -> Runner:
+def make_runner(
+    model: PreTrainedModel,
+    workload: Workload,
+    inputs: Iterable[Mapping[str, Tensor]] = (),
+    say: Callable[[str], None] | None = None,
+) -> Runner:
     """Return a function that runs one synchronised forward of the model on one input.
 
-    Attach the policy first: with the runtime ``compile`` the model is compiled here. Inputs are
-    moved to the device at their first use and kept there, so that later runs time the forward alone.
+    Attach the policy first: with the runtime ``compile`` the model is compiled here, with ``onnxruntime`` it is
+    exported. Inputs are moved to the device at their first use and kept there, so that later runs time the
+    forward alone.
 
     Args:
         model: Prepared by ``prepare_model``; a policy may be attached.
         workload: Device and runtime are read.
+        inputs: What will be run, as far as it is known: compiling or exporting a shape takes seconds, which then
+            pass here and not in the first run.
+        say: Told in words what takes seconds.
+
+    Raises:
+        PolicyError: The runtime is onnxruntime, and no fixed graph can hold the policy.
+        UnsupportedModelError: The runtime is onnxruntime, and the model or a method cannot be exported.
     """
+    if workload.runtime == "onnxruntime":
+        from autoprune.latency.onnx_runner import OnnxRunner
+
+        runner = OnnxRunner(model, workload)
+        runner.prepare(inputs, say)
+        return runner
+    run = _torch_runner(model, workload)
+    if workload.runtime == "compile":
+        for batch in inputs:
+            run(batch)
+    return run
+
+
+def _torch_runner(model: PreTrainedModel, workload: Workload) -> Runner:
     import torch
 
     forward: Callable[..., Any] = _compiled(model) if workload.runtime == "compile" else model

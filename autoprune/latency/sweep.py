@@ -54,6 +54,12 @@ def sweep_points(longest: int, smallest: int = 2) -> tuple[int, ...]:
     return tuple(sorted(n for n in wanted if max(1, smallest) <= n <= longest))
 
 
+def export_points(longest: int, smallest: int = 2) -> tuple[int, ...]:
+    """Return the few token counts to time where each costs an export of seconds."""
+    wanted = {smallest, longest // 8, longest // 4, longest // 2, 3 * longest // 4, longest}
+    return tuple(sorted(n for n in wanted if max(1, smallest) <= n <= longest))
+
+
 class LayerClock:
     """Marks when each layer of a model starts, while its ``with`` block is open.
 

@@ -19,6 +19,21 @@ RUNTIMES = ("eager", "compile", "onnxruntime")
 ATTENTION = ("sdpa", "eager", "flash_attention_2", "flex_attention")
 
 
+def check_onnxruntime(device: str, dtype: str, attention: str) -> None:
+    """Refuse with ``ConfigError`` what cannot be timed with the runtime onnxruntime."""
+    if device != "cpu":
+        raise ConfigError(
+            f"The runtime onnxruntime is timed on the CPU, not on {device}.", "Use --device cpu, or another --runtime."
+        )
+    if dtype != "float32":
+        raise ConfigError(
+            f"The runtime onnxruntime is timed in float32: {dtype} would be another model there than in PyTorch.",
+            "Use --dtype float32, or another --runtime.",
+        )
+    if attention not in ("sdpa", "eager"):
+        raise ConfigError(f"{attention} attention cannot be exported to ONNX.", "Use --attention sdpa or eager.")
+
+
 def stratified_lengths(token_lengths: npt.ArrayLike, n: int) -> tuple[int, ...]:
     """Draw sequence lengths that stand for a data set: its (i + 1/2) / n quantiles.
 
@@ -99,7 +114,7 @@ class Workload:
         device: ``cpu``, ``cuda`` or ``mps``.
         threads: CPU threads, already resolved.
         attention: Attention backend of transformers.
-        runtime: ``eager``, ``compile`` or ``onnxruntime``.
+        runtime: ``eager``, ``compile`` or ``onnxruntime`` (float32 on the CPU, sdpa or eager attention).
 
     Raises:
         ConfigError: A field is out of range.
@@ -127,6 +142,8 @@ class Workload:
             raise ConfigError("A workload's batch size and threads must be whole numbers from 1.")
         if self.dtype == "int8" and self.device != "cpu":
             raise ConfigError("int8 means dynamic quantisation, which runs on the CPU only.", "Use --device cpu.")
+        if self.runtime == "onnxruntime":
+            check_onnxruntime(self.device, self.dtype, self.attention)
 
     @classmethod
     def fixed(cls, tokens: int, n_inputs: int = 8, **options: Any) -> Workload:

@@ -16,7 +16,7 @@ from autoprune.pruning.attention import claim
 from autoprune.pruning.families import family_of
 from autoprune.pruning.hooks import Engine
 from autoprune.pruning.placed import Placed
-from autoprune.pruning.plan import make_plan
+from autoprune.pruning.plan import Plan, make_plan
 from autoprune.pruning.protect import find_tokenizer, protected_ids, protecting
 from autoprune.pruning.tables import TableSet
 from autoprune.pruning.trace import Trace, recording
@@ -39,6 +39,11 @@ class Handle:
         self._release = claim(engine.core) if engine.plan.claims_attention else None
         self._attached = True
         engine.install()
+
+    @property
+    def plan(self) -> Plan:
+        """The policy, made ready for the model."""
+        return self._engine.plan
 
     def detach(self) -> None:
         """Leave the model as it was: same class, same state dict, no hooks. Doing it twice is fine."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
+from transformers.utils.import_utils import is_torchdynamo_exporting
 
 from autoprune.errors import UnsupportedModelError
 from autoprune.pruning.state import current_run
@@ -60,12 +61,24 @@ def _watched(stock: Callable[..., Any]) -> Callable[..., Any]:
     return attend
 
 
+def _spared(stock: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+    """Make no mask that masks nothing: transformers leaves it out too, but not in a forward that is exported."""
+
+    def make(*args: Any, **kwargs: Any) -> Tensor | None:
+        full = kwargs.get("attention_mask") is None and kwargs.get("local_size") is None
+        if is_torchdynamo_exporting() and full and kwargs.get("allow_is_bidirectional_skip", False):
+            return None
+        return stock(*args, **kwargs)
+
+    return make
+
+
 def register() -> None:
     """Register our functions in transformers; doing it again changes nothing."""
     AttentionInterface.register("autoprune_sdpa", _watched(sdpa_attention_forward))
-    AttentionMaskInterface.register("autoprune_sdpa", sdpa_mask)
+    AttentionMaskInterface.register("autoprune_sdpa", _spared(sdpa_mask))
     AttentionInterface.register("autoprune_eager", _watched(_eager))
-    AttentionMaskInterface.register("autoprune_eager", eager_mask)
+    AttentionMaskInterface.register("autoprune_eager", _spared(eager_mask))
 
 
 def configs_of(core: nn.Module) -> list[Any]:

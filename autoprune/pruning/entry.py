@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from autoprune.errors import DataError, PolicyError
 from autoprune.pruning.apply import apply_stage
 from autoprune.pruning.attention import is_tracing
+from autoprune.pruning.known import known_guarded
 from autoprune.pruning.placed import Placed
 from autoprune.pruning.plan import Plan
 from autoprune.pruning.protect import given_mask
@@ -51,8 +52,9 @@ def begin(
         run.protected = run.protected | (given.to(device) if valid is None else given.to(device) & valid)
     if tracing:
         run.lengths = [n] * batch
-        run.guessed = table is not None
-        run.guarded = [min(n, max(plan.policy.protect.prefix, plan.family.prefix) + plan.guard_last)] * batch
+        known = known_guarded()
+        run.guessed = table is not None and known is None
+        run.guarded = known or [min(n, max(plan.policy.protect.prefix, plan.family.prefix) + plan.guard_last)] * batch
     else:
         counts = run.protected.sum(1) if valid is None else torch.cat((run.protected.sum(1), valid.sum(1)))
         read: list[int] = counts.tolist()

@@ -143,7 +143,7 @@ class Engine:
         if plan.proportional:
             run.watch = sized_attention(run, run.watch)
         if run.trace is not None:
-            run.trace.length = run.length
+            run.trace.length, run.trace.guarded = run.length, list(run.guarded)
             run.trace.layer_lengths.append(left.shape[1])
         if not run.changed:
             return None

@@ -58,12 +58,14 @@ class Trace:
     Attributes:
         length: Length of the input, padding included.
         scored: One entry per stage that was scored.
+        guarded: Protected tokens per row.
         stages: One entry per stage that acted.
         layer_lengths: Rows of the hidden states that entered each layer.
     """
 
     length: int = 0
     scored: list[StageScores] = field(default_factory=list)
+    guarded: list[int] = field(default_factory=list)
     stages: list[StageTrace] = field(default_factory=list)
     layer_lengths: list[int] = field(default_factory=list)
 

@@ -33,6 +33,7 @@ def open_trace() -> Trace | None:
     if trace is not None:
         trace.length = 0
         trace.scored.clear()
+        trace.guarded = []
         trace.stages.clear()
         trace.layer_lengths.clear()
     return trace

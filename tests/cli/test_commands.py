@@ -243,16 +243,21 @@ def test_probe(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_export(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[Any] = []
 
-    def export(*args: Any) -> dict[str, Any]:
+    def export(*args: Any, onnx: bool) -> dict[str, Any]:
         seen.extend(args)
-        return {"directory": str(tmp_path), "trial": 7}
+        graph = {"file": "model.onnx", "inputs": {"input_ids": [1, 256]}}
+        return {"directory": str(tmp_path), "trial": 7, **({"onnx": graph} if onnx else {})}
 
     monkeypatch.setattr(queries, "export", export)
     ran = cli("export", "s", "--trial", "7", "-o", tmp_path / "out", "--db", "x.db")
     assert seen[:4] == ["x.db", "s", 7, tmp_path / "out"]
     assert f"wrote {tmp_path}\n" in ran.out
     assert f"autoprune bench {tmp_path / 'out'}" in ran.out
+    assert "model.onnx" not in ran.out
     assert cli("export", "s", "-o", tmp_path / "out", "--json").json["trial"] == 7
+    ran = cli("export", "s", "-o", tmp_path / "out", "--onnx")
+    assert "model.onnx takes 1 x 256 token ids without padding" in ran.out
+    assert f'session = onnxruntime.InferenceSession("{tmp_path / "out" / "model.onnx"}")' in ran.out
 
 
 @pytest.mark.parametrize(

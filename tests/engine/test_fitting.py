@@ -72,6 +72,18 @@ def test_a_runtime_that_traces_leaves_selectors_out_that_depend_on_scores():
     assert fit_space(both, family_of(model), model) == (both, [])
 
 
+def test_onnxruntime_leaves_out_what_no_graph_can_hold():
+    model = build(tiny("BERT"), head=True)
+    file = parse_space("version: 1\nname: mine\nstages: {scorers: [saliency, norm]}", "mine.yaml")
+    family = family_of(model)
+    assert fit_space(file, family, model)[1] == []
+    fitted, notes = fit_space(file, family, model, "onnxruntime")
+    assert [choice.label for choice in fitted.stages.scorers] == ["norm"]
+    assert len(notes) == 1
+    assert notes[0].startswith("saliency is left out: ")
+    assert "ONNX" in notes[0]
+
+
 def test_a_space_with_nothing_for_the_model_is_refused():
     model = build(tiny("DeBERTa-v2"))
     file = parse_space("version: 1\nname: mine\nstages: {scorers: [cls_attention]}", "mine.yaml")

@@ -8,6 +8,7 @@ from autoprune.config import SearchConfig
 from autoprune.engine import probing
 from autoprune.engine.events import Observer
 from autoprune.engine.probing import run_probe
+from autoprune.errors import ConfigError
 from autoprune.latency.reprobe import Recheck
 from autoprune.store.repository import Store
 
@@ -99,9 +100,19 @@ def test_eager_attention_is_timed_when_asked(options):
     assert report.session.task.model.config._attn_implementation == "eager"
 
 
-def test_onnxruntime_is_refused_with_a_hint(options):
-    from autoprune.errors import InputError
+def test_onnxruntime_without_its_extra_is_refused_before_anything_is_loaded(options, monkeypatch):
+    import importlib.util
 
-    with pytest.raises(InputError) as caught:
+    from autoprune.engine import session
+    from autoprune.errors import MissingExtraError
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(session, "load_task", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(MissingExtraError, match=r"autoprune\[onnx\]"):
         run_probe(SearchConfig.of(**options, seq_len=32, runtime="onnxruntime"))
-    assert caught.value.hint
+
+
+@pytest.mark.parametrize("more", [{"dtype": "int8"}, {"dtype": "bfloat16"}, {"device": "cuda"}])
+def test_onnxruntime_is_timed_in_float32_on_the_cpu_alone(options, more):
+    with pytest.raises(ConfigError, match="float32 on the CPU"):
+        SearchConfig.of(**options, runtime="onnxruntime", **more)

@@ -17,6 +17,7 @@ from autoprune.engine.projection import Projector
 from autoprune.engine.proposals import DIGEST_ATTR, Proposer, known_digests, tell_values
 from autoprune.engine.run import Limits, SearchRun
 from autoprune.engine.scoreboard import Scoreboard
+from autoprune.errors import UnsupportedModelError
 from autoprune.evaluate.evaluator import Outcome
 from autoprune.latency.cost_table import CostTable
 from autoprune.latency.stats import LatencyStats
@@ -156,6 +157,21 @@ def test_kl_at_every_rung_stands_beside_the_trial(make):
             sizes = [n for n, _, _ in rungs]
             assert sizes == [n for n in (64, 256, N) if n <= run.pool.examples[trial.user_attrs[DIGEST_ATTR]]]
             assert all(kl >= 0 and error >= 0 for _, kl, error in rungs)
+
+
+def test_a_policy_that_the_runtime_cannot_run_fails_alone(make):
+    run = make(trials=12)
+    measure = run.timer.measure
+
+    def refuse(policy):
+        run.timer.measure = measure
+        raise UnsupportedModelError("It cannot be exported to ONNX: no.")
+
+    run.timer.measure = refuse
+    run.run()
+    (failed,) = run.study.get_trials(states=(TrialState.FAIL,))
+    assert failed.user_attrs["why"] == "It cannot be exported to ONNX: no."
+    assert run.timer.timed
 
 
 def test_it_stops_when_converged(make):

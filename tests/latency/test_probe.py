@@ -145,7 +145,7 @@ def test_layers_of_a_compiled_model_are_marked_in_eager_runs_alone(
     hooked: dict[str, set[bool]] = {"eager": set(), "compile": set()}
     model = make_bert()
 
-    def stand_in(ran: Any, workload: Workload) -> Any:
+    def stand_in(ran: Any, workload: Workload, *_: Any) -> Any:
         def run(batch: Any) -> Any:
             if ran is model:
                 hooked[workload.runtime].add(any(m._forward_pre_hooks for m in model.modules()))

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from autoprune.errors import ConfigError, MissingExtraError, UnsupportedModelError
+from autoprune.errors import ConfigError, MissingExtraError
 from autoprune.latency.runners import device_timer, make_runner, n_tokens, prepare_model, shorten
 from autoprune.latency.workload import Workload
 from autoprune.policy import PruningPolicy, Stage
@@ -46,14 +46,13 @@ def test_attention_backend_is_set(bert: Any) -> None:
     assert found.config._attn_implementation == "eager"
 
 
-def test_onnxruntime_is_not_faked(bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnxruntime_needs_its_extra(bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     workload = Workload.fixed(8, 1, runtime="onnxruntime")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"autoprune\[onnx\]"):
         prepare_model(bert, workload)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    with pytest.raises(UnsupportedModelError, match="not available"):
-        prepare_model(bert, workload)
+    with pytest.raises(MissingExtraError, match=r"autoprune\[onnx\]"):
+        make_runner(bert, workload)
 
 
 def test_a_compiled_policy_is_no_compiled_dense(bert: Any, make_batch: Any) -> None:
