@@ -70,7 +70,7 @@ def study_record(session: Session, name: str, probe: ProbeResult, anchor: Mappin
             "statistic": budget.statistic,
             "limit_ms": budget.limit_ms(anchor[budget.statistic]),
         },
-        config={"options": session.config.model_dump(mode="json"), "probe": probe.to_dict()},
+        config={"options": session.config.model_dump(mode="json", exclude={"db"}), "probe": probe.to_dict()},
         versions=versions(),
     )
 

@@ -1,6 +1,7 @@
 """A whole search on a small model: real hidden states, real timing, a real database."""
 
 import json
+import sqlite3
 
 import optuna
 import pytest
@@ -70,6 +71,13 @@ def test_optuna_itself_sees_the_same_front(found, module_options):
         stored = store.load_front(found.data["study"], "front")
         assert {row.trial: (row.latency_ms, row.score) for row in stored.rows} == theirs
     assert {row["trial"]: (row["latency_ms"]["p50"], row["score"]) for row in found.data["front"]} == theirs
+
+
+def test_no_address_is_stored(found, module_options):
+    with sqlite3.connect(module_options["db"]) as connection:
+        [(config,)] = connection.execute("SELECT config FROM ap_study").fetchall()
+    assert "seed" in json.loads(config)["options"]
+    assert "db" not in json.loads(config)["options"]
 
 
 def test_the_same_command_returns_the_finished_result(found, module_options):

@@ -41,6 +41,12 @@ def test_figures_and_artifacts(store: Store, client: Any, tmp_path: Path) -> Non
     assert json.loads(policy.read_text()) == best["policy"]
 
 
+def test_no_password_is_logged(with_password: Store, client: Any, tmp_path: Path) -> None:
+    run_id = log_study(with_password, "s", f"sqlite:///{tmp_path}/mlflow.db")
+    assert client.get_run(run_id).data.params["option.sampler"] == "tpe"
+    assert "option.db" not in client.get_run(run_id).data.params
+
+
 def test_calling_after_every_trial_logs_each_once(store: Store, client: Any, tmp_path: Path) -> None:
     callback = MlflowCallback(f"sqlite:///{tmp_path}/mlflow.db")
     assert callback.run_id is None

@@ -2,14 +2,16 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy import select, update
 
 from autoprune.errors import StoreError
-from autoprune.store import Store, transfer
-from autoprune.testing.studies import make_study
+from autoprune.store import Store, tables, transfer
+from autoprune.testing.studies import make_study, study_record
 
 
 @pytest.fixture
@@ -42,7 +44,6 @@ def test_everything_arrives(exported: Path, store: Store) -> None:
 def test_tables_travel_with_the_policies_that_use_them(tmp_path: Path, store: Store) -> None:
     from autoprune.policy import PruningPolicy, Stage
     from autoprune.store import EvaluationRow
-    from autoprune.testing.studies import study_record
 
     key = "sha256:" + "ab" * 32
     with Store.open(tmp_path / "source.db") as source:
@@ -55,6 +56,21 @@ def test_tables_travel_with_the_policies_that_use_them(tmp_path: Path, store: St
     transfer.import_study(store, path)
     assert store.get_table(key) == b"weights"
     assert store.get_table("sha256:unused") is None
+
+
+def test_no_address_leaves_the_database(tmp_path: Path) -> None:
+    # Early versions stored the address with its password among the options; with AUTOPRUNE_DB nobody even typed it.
+    url = "postgresql://me:geheim@host/x"
+    with Store.open(tmp_path / "old.db") as old:
+        record = study_record("s")
+        old.create_study(replace(record, config=record.config | {"options": {"seed": 0, "db": url}}))
+        with old.engine.connect() as connection:
+            assert "geheim" not in str(connection.execute(select(tables.Study.config)).scalar())
+        with old.transaction() as session:
+            session.execute(update(tables.Study).values(config=record.config | {"options": {"seed": 0, "db": url}}))
+        assert old.require_study("s").config["options"] == {"seed": 0}
+        with zipfile.ZipFile(transfer.export_study(old, "s", tmp_path / "s.zip")) as archive:
+            assert all(b"geheim" not in archive.read(name) for name in archive.namelist())
 
 
 def test_taken_name_and_another_name(exported: Path, store: Store) -> None:
