@@ -30,14 +30,22 @@ def pick_study(store: Store, session: Session) -> str:
     """Return the name of the study that this search resumes or begins.
 
     Raises:
-        ConfigError: ``--study`` names a study of another search.
+        ConfigError: ``--study`` names a study of another search, or one of Optuna's that is none of ours.
     """
     name = session.study_name
     known = store.get_study(name)
+    # Names that we derive hold a digest; only one that somebody chose can meet a study of somebody else.
+    theirs = set(optuna.get_all_study_names(store.storage)) if session.config.study else set()
     if known is None:
+        if name in theirs:
+            raise ConfigError(
+                f"Optuna has a study {name!r} in this database that autoprune did not make.",
+                "It is left alone; choose another name with --study.",
+            )
         return name
     if session.config.new:
-        return next(free for n in range(2, 10**6) if store.get_study(free := f"{name}-{n}") is None)
+        numbered = (f"{name}-{n}" for n in range(2, 10**6))
+        return next(free for free in numbered if free not in theirs and store.get_study(free) is None)
     if known.search_key != session.search_key:
         raise ConfigError(
             f"The study {name!r} belongs to another search (other model, data, budget, options or machine).",

@@ -6,16 +6,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
 
 import optuna
 import pytest
 
 from autoprune.config import SearchConfig
 from autoprune.engine import assembly, driver, queries
-from autoprune.errors import StoreError
+from autoprune.engine.resume import pick_study
+from autoprune.errors import ConfigError, StoreError
 from autoprune.latency.exclusive import timing_lock
 from autoprune.policy import PruningPolicy
 from autoprune.store.repository import Store
+from autoprune.testing.studies import study_record
 
 
 def evaluated(db):
@@ -118,6 +122,29 @@ def test_ctrl_c_ends_the_wait_for_another_process_that_times(run_search, options
     beaten = {t.user_attrs.get("policy_digest") for t in study.get_trials(states=(optuna.trial.TrialState.PRUNED,))}
     left = set(before) - set(timed) - beaten - {PruningPolicy().digest()}
     assert not left, "some were neither timed nor beaten on all examples"
+
+
+def asked_for(name, **options):
+    """Return what ``pick_study`` reads of a session."""
+    return SimpleNamespace(study_name=name, search_key="k", config=SearchConfig.of(study=name, **options))
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_somebodys_own_optuna_study_is_left_alone(tmp_path, complete):
+    with Store.open(tmp_path / "shared.db") as store:
+        theirs = optuna.create_study(study_name="mine", storage=store.storage, directions=["minimize", "maximize"])
+        trial = theirs.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        if complete:
+            theirs.tell(trial, [1.0, 1.0])
+        with pytest.raises(ConfigError, match="autoprune did not make") as caught:
+            pick_study(store, asked_for("mine"))
+        assert "--study" in caught.value.hint
+        assert pick_study(store, asked_for("other")) == "other"
+        store.create_study(replace(study_record("other"), search_key="k"))
+        optuna.create_study(study_name="other-2", storage=store.storage)
+        assert pick_study(store, asked_for("other")) == "other"
+        assert pick_study(store, asked_for("other", new=True)) == "other-3"
+        assert len(theirs.trials) == 1
 
 
 def killed(*_args):
