@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from autoprune.engine.events import Observer
 from autoprune.errors import AssetError, InputError, ModelError
 from autoprune.policy import PruningPolicy
 from autoprune.pruning.tables import TableSet
+from autoprune.store import urls
 from autoprune.store.repository import Store
 from autoprune.tasks.base import TaskSpec, load_task
 
@@ -86,13 +88,19 @@ def stored_tables(store: Store, policy: PruningPolicy) -> TableSet | None:
     return tables if wanted else None
 
 
+def _db_flag(store: Store) -> str:
+    """Return the ``--db`` that the next command needs: none where the database is the default one."""
+    return "" if store.address == urls.parse(None) else f" --db {shlex.quote(store.url_masked)}"
+
+
 def _row(store: Store, record: StudyRecord, trial: int | None) -> figures.Row:
     if trial is None:
         best = (record.result or {}).get("best")
         if best is None:
+            command = f"autoprune front {shlex.quote(record.name)} --budget 100%@{record.budget['statistic']}"
             raise InputError(
                 f"The study {record.name!r} has no policy that meets its budget.",
-                f"Choose one with --trial; `autoprune front {record.name} --budget 100%` lists them.",
+                f"Choose one with --trial; `{command}{_db_flag(store)}` lists them.",
             )
         return dict(best)
     found = {r["trial"]: r for r in figures.rows(store, record.name)}

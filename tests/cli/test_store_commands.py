@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,20 @@ def test_front_of_a_study_that_dense_meets(cli: Cli, tmp_path: Path) -> None:
     ran = cli("front", "met", "--budget", "60ms", "--db", db)
     assert (ran.code, ran.out) == (0, "")
     assert "Dense meets 60.0 ms (p50) without pruning: 48.0 ms" in ran.err
+
+
+def test_export_without_a_best_names_a_command_that_answers(cli: Cli, tmp_path: Path) -> None:
+    db = tmp_path / "p95 of mine.db"
+    with Store.open(db) as store:
+        record = study_record("mine")
+        store.create_study(replace(record, budget=record.budget | {"text": "20ms@p95", "statistic": "p95"}))
+        dense = {"p50": 48.0, "p95": 52.0, "mean": 48.5}
+        row = MeasurementRow("probe", {"dense": dense, "policy": dense}, 1.0, 1.0, 1.0, "p95", latency_ms=52.0)
+        store.add_measurement("mine", 0, store.add_policy(PruningPolicy()), row)
+    hint = cli("export", "mine", "-o", tmp_path / "out", "--db", db, "--json").json["error"]["hint"]
+    command = shlex.split(hint.split("`")[1])
+    assert command[0] == "autoprune"
+    assert cli(*command[1:]).code == 0
 
 
 def test_lists_without_rows_keep_their_header(cli: Cli, db: Path, tmp_path: Path) -> None:
