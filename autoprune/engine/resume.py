@@ -67,7 +67,11 @@ def study_record(session: Session, name: str, probe: ProbeResult, anchor: Mappin
             "n_examples": len(session.task.texts),
         },
         model=session.model_record(),
-        workload={**session.workload.to_dict(), "describe": session.workload.describe()},
+        workload={
+            **session.workload.to_dict(),
+            "digest": session.workload.digest(),
+            "describe": session.workload.describe(),
+        },
         hardware={
             **session.hardware.to_dict(),
             "digest": session.hardware.digest(),

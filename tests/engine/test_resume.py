@@ -21,15 +21,20 @@ from autoprune.engine.decision import excess_ms
 from autoprune.engine.proposals import describe, note_quality, tell_values
 from autoprune.engine.record import Recorder
 from autoprune.engine.resume import pick_study
+from autoprune.engine.resume import study_record as study_record_of
 from autoprune.engine.scoreboard import Scoreboard
+from autoprune.engine.session import stored_workload
 from autoprune.engine.starting import open_study
 from autoprune.engine.timing import timing_figures
 from autoprune.errors import ConfigError, StoreError
 from autoprune.latency.exclusive import timing_lock
+from autoprune.latency.hardware import fingerprint
 from autoprune.latency.timing import PairedTiming
+from autoprune.latency.workload import Workload
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.store.optuna_study import open_optuna_study
 from autoprune.store.repository import Store
+from autoprune.tasks.base import TaskSpec
 from autoprune.testing.studies import study_record
 
 
@@ -156,6 +161,21 @@ def test_somebodys_own_optuna_study_is_left_alone(tmp_path, complete):
         assert pick_study(store, asked_for("other")) == "other"
         assert pick_study(store, asked_for("other", new=True)) == "other-3"
         assert len(theirs.trials) == 1
+
+
+def test_a_study_is_stored_under_the_digests_that_its_document_names(tmp_path):
+    task = SimpleNamespace(spec=TaskSpec(), name="t", fingerprint="f", texts=())
+    options = SearchConfig.of(db="postgresql://me:geheim@host/x")
+    workload, hardware = Workload.fixed(16), fingerprint()
+    session = SimpleNamespace(config=options, budget=Budget.parse("20ms"), task=task, workload=workload,
+                              hardware=hardware, search_key="k", model_record=lambda: {"digest": "m"})  # fmt: skip
+    record = study_record_of(session, "s", SimpleNamespace(to_dict=dict), {"p50": 40.0})
+    assert "geheim" not in str(record)
+    with Store.open(tmp_path / "s.db") as store:
+        store.create_study(record)
+        [summary] = store.list_studies(workload=workload.digest(), hardware=hardware.digest())
+        assert stored_workload(store.require_study("s").workload) == workload
+    assert summary.digests["workload"] == workload.digest()
 
 
 def killed(*_args):
