@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select, update
 
 from autoprune.errors import StoreError
+from autoprune.latency.workload import Workload
 from autoprune.store import Store, tables, transfer
 from autoprune.testing.studies import make_study, study_record
 
@@ -18,7 +19,6 @@ from autoprune.testing.studies import make_study, study_record
 def exported(tmp_path: Path) -> Path:
     with Store.open(tmp_path / "source.db") as source:
         make_study(source, "s", n_trials=10)
-        source.put_cost_table("c0ffee0123456789", "53aa51172d142c89", "x", {"ms": [1]})
         return transfer.export_study(source, "s", tmp_path / "out" / "s.autoprune")
 
 
@@ -56,6 +56,36 @@ def test_tables_travel_with_the_policies_that_use_them(tmp_path: Path, store: St
     transfer.import_study(store, path)
     assert store.get_table(key) == b"weights"
     assert store.get_table("sha256:unused") is None
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_what_was_learned_travels_with_its_study(tmp_path: Path, store: Store, early: bool) -> None:
+    # Under the keys of probing.py, guiding.py and lexicons.py.
+    timed, words = Workload.fixed(256), {} if early else {"digest": Workload.fixed(256).digest()}
+    record = study_record("s")
+    record = replace(record, workload={**timed.to_dict(), **words, "describe": timed.describe()},
+                     task=record.task | {"data": "da7a"})  # fmt: skip
+    hardware, model = str(record.hardware["digest"]), str(record.model["digest"])
+    lexicon, other = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
+    learned = {"lexicon:320x256:da7a": {"lexicon": lexicon}, f"harm:da7a:{lexicon}": {"cls": [[1, 0.5, 0.01]]}}
+    with Store.open(tmp_path / "source.db") as source:
+        source.create_study(record)
+        source.put_cost_table(hardware, model, timed.digest(), {"ms": [1]})
+        source.put_cost_table(hardware, model, "another workload", {"ms": [2]})
+        for key in (lexicon, other):
+            source.put_table(key, key.encode())
+        source.put_profile(model, f"harm:da7a:{lexicon}", {"cls": []})
+        for key, facts in learned.items():
+            source.put_profile(model, key, facts)
+        source.put_profile(model, "harm:0714:", {"lexicon": other})
+        source.put_profile("another model", "harm:da7a:", {})
+        path = transfer.export_study(source, "s", tmp_path / "s.autoprune")
+    transfer.import_study(store, path)
+    assert {key: store.get_profile(model, key) for key in learned} == learned
+    assert len(store.profiles()) == 2
+    assert store.get_cost_table(hardware, model, timed.digest()) == {"ms": [1]}
+    assert store.get_cost_table(hardware, model, "another workload") is None
+    assert (store.get_table(lexicon), store.get_table(other)) == (lexicon.encode(), None)
 
 
 def test_no_address_leaves_the_database(tmp_path: Path) -> None:
