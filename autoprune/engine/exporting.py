@@ -14,7 +14,8 @@ from autoprune.policy import PruningPolicy
 from autoprune.pruning.tables import TableSet
 from autoprune.store import urls
 from autoprune.store.repository import Store
-from autoprune.tasks.base import TaskSpec, load_task
+from autoprune.tasks.base import TaskSpec, load_model
+from autoprune.tasks.digests import model_digest
 
 if TYPE_CHECKING:
     from autoprune.store.rows import StudyRecord
@@ -49,14 +50,14 @@ def export_trial(
         tables = stored_tables(store, policy)
         spec = TaskSpec.from_dict({k: v for k, v in record.task.items() if k in TaskSpec.__dataclass_fields__})
         observer.phase("load the model")
-        task = load_task(spec)
-        if task.model_digest != record.model["digest"]:
+        model, tokenizer = load_model(spec)
+        if model_digest(model) != record.model["digest"]:
             raise ModelError(
                 "The model's weights are not those that were searched.", "Restore them, or search again with these."
             )
         written = save_pruned(
-            task.model,
-            task.tokenizer,
+            model,
+            tokenizer,
             policy,
             out_dir,
             tables=tables,

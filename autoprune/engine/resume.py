@@ -32,8 +32,8 @@ def pick_study(store: Store, session: Session) -> str:
     Raises:
         ConfigError: ``--study`` names a study of another search, or one of Optuna's that is none of ours.
     """
-    name = session.study_name
-    known = store.get_study(name)
+    known = _known(store, session)
+    name = session.study_name if known is None else known.name
     # Names that we derive hold a digest; only one that somebody chose can meet a study of somebody else.
     theirs = set(optuna.get_all_study_names(store.storage)) if session.config.study else set()
     if known is None:
@@ -46,12 +46,20 @@ def pick_study(store: Store, session: Session) -> str:
     if session.config.new:
         numbered = (f"{name}-{n}" for n in range(2, 10**6))
         return next(free for free in numbered if free not in theirs and store.get_study(free) is None)
-    if known.search_key != session.search_key:
+    if known.search_key not in (session.search_key, session.early_key):
         raise ConfigError(
             f"The study {name!r} belongs to another search (other model, data, budget, options or machine).",
             "Choose another name with --study, or add --new.",
         )
     return name
+
+
+def _known(store: Store, session: Session) -> StudyRecord | None:
+    """Return the study of this search's name, or the one that an early version made of the same command."""
+    known = store.get_study(session.study_name)
+    if known is not None or session.config.study:
+        return known
+    return next(reversed(store.find_by_search_key(session.early_key)), None)  # the first: others were made by --new
 
 
 def study_record(session: Session, name: str, probe: ProbeResult, anchor: Mapping[str, float]) -> StudyRecord:

@@ -142,7 +142,9 @@ def test_ctrl_c_ends_the_wait_for_another_process_that_times(run_search, options
 
 def asked_for(name, **options):
     """Return what ``pick_study`` reads of a session."""
-    return SimpleNamespace(study_name=name, search_key="k", config=SearchConfig.of(study=name, **options))
+    return SimpleNamespace(
+        study_name=name, search_key="k", early_key="early", config=SearchConfig.of(study=name, **options)
+    )
 
 
 @pytest.mark.parametrize("complete", [False, True])
@@ -161,6 +163,16 @@ def test_somebodys_own_optuna_study_is_left_alone(tmp_path, complete):
         assert pick_study(store, asked_for("other")) == "other"
         assert pick_study(store, asked_for("other", new=True)) == "other-3"
         assert len(theirs.trials) == 1
+
+
+def test_a_study_that_an_early_version_made_goes_on(tmp_path):
+    with Store.open(tmp_path / "early.db") as store:
+        for name in ("task-early", "task-early-2"):
+            store.create_study(replace(study_record(name), search_key="early"))
+        session = asked_for(None)
+        session.study_name = "task-k"
+        assert pick_study(store, session) == "task-early"
+        assert pick_study(store, asked_for("task-early")) == "task-early"
 
 
 def test_a_study_is_stored_under_the_digests_that_its_document_names(tmp_path):
