@@ -16,7 +16,7 @@ from autoprune.errors import InputError
 @click.group("studies", invoke_without_command=True, short_help="List the studies in the database.")
 @click.option("--model", metavar="NAME", help="Only studies of this model.")
 @click.option("--task", metavar="NAME", help="Only studies of this task.")
-@click.option("--hardware", metavar="here|DIGEST", help="Only studies made on this hardware.")
+@click.option("--hardware", metavar="here|any|DIGEST", help="Only studies made on this hardware.")
 @table_options
 @db_option
 @json_option
@@ -30,7 +30,16 @@ def command(ctx: click.Context, /, as_csv: bool, parquet: Path | None, db: str |
 
     document = queries.list_studies(db, **wanted)
     rows = document["studies"]
-    emit_rows(output, document, rows, lambda: _table(output, rows), as_csv=as_csv, parquet=parquet, columns=_columns())
+    filtered = any(value not in (None, "any") for value in wanted.values())
+    emit_rows(
+        output,
+        document,
+        rows,
+        lambda: _table(output, rows, filtered),
+        as_csv=as_csv,
+        parquet=parquet,
+        columns=_columns(),
+    )
 
 
 def _columns() -> list[str]:
@@ -43,9 +52,10 @@ def _columns() -> list[str]:
     return [*names, *(f"digests.{name}" for name in DIGESTS)]
 
 
-def _table(output: Output, rows: list[dict[str, Any]]) -> None:
+def _table(output: Output, rows: list[dict[str, Any]], filtered: bool) -> None:
     if not rows:
-        output.print("No studies yet; begin one with: autoprune search --budget 20ms")
+        none_yet = "No studies yet; begin one with: autoprune search --budget 20ms"
+        output.print("No studies fit these filters; `autoprune studies` lists all." if filtered else none_yet)
         return
     columns = ["name", "status", "model", "task", "budget", "workload", "hardware"]
     output.table(

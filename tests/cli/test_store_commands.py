@@ -46,7 +46,9 @@ def test_studies_lists(cli: Cli, db: Path) -> None:
     rows = cli("studies", "--json").json["studies"]
     assert [row["name"] for row in rows] == [STUDY]
     assert cli("studies", "--model", "another", "--json").json["studies"] == []
-    assert "No studies" in cli("studies", "--hardware", "here").out
+    assert "No studies fit these filters" in cli("studies", "--hardware", "here").out
+    assert STUDY in cli("studies", "--hardware", "any").out
+    assert "No studies yet" in cli("studies", "--hardware", "any", "--db", db.with_name("empty.db")).out
 
 
 def test_an_empty_database_says_what_to_do(cli: Cli, tmp_path: Path) -> None:
@@ -236,6 +238,8 @@ def test_history_of_a_policy(cli: Cli, db: Path) -> None:
     rows = cli("history", digest[:12], "--json").json["history"]
     assert {row["what"] for row in rows} == {"evaluation", "measurement"}
     assert STUDY in cli("history", digest).out
+    listed = cli("front", STUDY, "--json").json["front"]  # where the hint for an unknown digest sends its reader
+    assert all(cli("history", row["digest"], "--json").json["history"] for row in listed)
     assert cli("history", "ffffffffffff").code == 2
 
 
