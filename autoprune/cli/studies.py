@@ -71,14 +71,15 @@ def _table(output: Output, rows: list[dict[str, Any]], filtered: bool) -> None:
 @json_option
 @click.pass_obj
 def delete(output: Output, study: str, yes: bool, db: str | None) -> None:
-    """Delete a study with all its figures; there is no way back."""
+    """Delete a study with all its figures and artifacts; there is no way back."""
+    from autoprune.report.removal import delete_study
     from autoprune.store import Store
 
     with Store.open(db) as store:
         name = store.find_study(study).name
         if not yes and not _confirmed(f"Delete study {name!r} and all its figures from {store.url_masked}?"):
             raise InputError("Nothing was deleted.")
-        store.delete_study(name)
+        delete_study(store, name)
         document = {"deleted": name, "db": store.url_masked}
     output.emit(document, lambda: output.print(f"deleted {name}"))
 
