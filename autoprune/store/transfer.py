@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from autoprune.errors import StoreError
+from autoprune.errors import StoreError, StudyLockedError
 from autoprune.policy import PruningPolicy
 from autoprune.store import optuna_transfer
 from autoprune.store.engine import dumps
@@ -37,9 +37,20 @@ def export_study(store: Store, study: str, path: str | os.PathLike[str]) -> Path
 
     Raises:
         StudyNotFoundError: There is none of that name.
+        StudyLockedError: A driver works on it: our part and Optuna's would be of different moments.
         StoreError: The file cannot be written.
     """
-    record, target = store.require_study(study), Path(path)
+    store.require_study(study)  # before it is locked: a mistyped name leaves no lock file
+    try:
+        with contextlib.nullcontext() if store.address.read_only else store.lock(study):
+            return _export(store, store.require_study(study), Path(path))
+    except StudyLockedError as error:
+        raise StudyLockedError(
+            error.message, "Export it when its search has ended; Ctrl-C ends and saves it."
+        ) from None
+
+
+def _export(store: Store, record: StudyRecord, target: Path) -> Path:
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from sqlalchemy import select, update
 
-from autoprune.errors import StoreError
+from autoprune.errors import StoreError, StudyLockedError
 from autoprune.latency.workload import Workload
 from autoprune.store import Store, tables, transfer
 from autoprune.testing.studies import make_study, study_record
@@ -170,6 +170,17 @@ def test_export_to_a_place_that_cannot_be_written(exported: Path) -> None:
     with Store.open(exported.parents[1] / "source.db") as source, pytest.raises(StoreError, match="cannot be written"):
         transfer.export_study(source, "s", exported / "below")
     assert [path.name for path in exported.parent.iterdir()] == [exported.name]
+
+
+def test_a_study_under_work_is_not_exported(exported: Path) -> None:
+    # Our part and Optuna's cannot be read in one transaction.
+    with Store.open(exported.parents[1] / "source.db") as source, source.lock("s"):
+        with pytest.raises(StudyLockedError) as caught:
+            transfer.export_study(source, "s", exported.with_name("half.autoprune"))
+        assert "search has ended" in caught.value.hint
+    assert [path.name for path in exported.parent.iterdir()] == [exported.name]
+    with Store.open(f"sqlite:///file:{exported.parents[1]}/source.db?mode=ro") as source:
+        assert transfer.export_study(source, "s", exported.with_name("copy.autoprune")).stat().st_size
 
 
 def test_no_pickle_inside(exported: Path) -> None:
