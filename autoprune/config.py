@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from autoprune.budget import Budget
 from autoprune.errors import ConfigError
+
+_PATHS = ("model", "dataset", "space")
+_SPACE_FILES = (".yaml", ".yml")
 
 
 class SearchConfig(BaseModel):
     """The options of one search; the same names as on the command line.
 
-    Build it with :meth:`of`, which turns every mistake into one ``ConfigError`` or ``BudgetError``.
+    Build it with :meth:`of`, which turns every mistake into one ``ConfigError`` or ``BudgetError``. Files and folders
+    that are there become absolute paths: what is stored of a search must not depend on the working directory.
 
     Attributes:
         model: Folder or hub id of the model; None is the embedded quickstart.
@@ -80,6 +95,7 @@ class SearchConfig(BaseModel):
     text_columns: tuple[str, ...] = ()
     label_column: str | None = None
     trust_remote_code: bool = False
+    _as_typed: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def of(cls, **options: Any) -> SearchConfig:
@@ -114,6 +130,21 @@ class SearchConfig(BaseModel):
         if value is not None and not (0 <= value <= 1 or (value > 1 and value.is_integer())):
             raise ValueError(f"must be 0, a share of one GPU such as 0.25, or a whole number, not {value:g}")
         return value
+
+    @field_validator(*_PATHS)
+    @classmethod
+    def _absolute(cls, value: str | None, info: ValidationInfo) -> str | None:
+        path = Path(value or "").expanduser()
+        named = not value or (info.field_name == "space" and path.suffix not in _SPACE_FILES)
+        return value if named or not path.exists() else os.path.abspath(path)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_what_was_typed(cls, given: Any, build: ModelWrapValidatorHandler[SearchConfig]) -> SearchConfig:
+        config = build(given)
+        if isinstance(given, dict):
+            config._as_typed = {name: given[name] for name in _PATHS if name in given}
+        return config
 
     @field_validator("text_columns")
     @classmethod
@@ -167,3 +198,7 @@ class SearchConfig(BaseModel):
         how_long, kept = {"trials", "until", "time_limit"}, {"db", "study", "out", "new"}
         where = {"workers", "gpus_per_worker", "ray_address"}
         return self.model_dump(mode="json", exclude={*how_long, *kept, *where, "trust_remote_code"})
+
+    def defining_as_typed(self) -> dict[str, Any]:
+        """Return the same with paths as they were typed: early versions named their studies after that."""
+        return self.defining() | self._as_typed

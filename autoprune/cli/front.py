@@ -14,7 +14,7 @@ from autoprune.cli.output import Output
 from autoprune.cli.tabular import emit_rows, table_options
 
 _COLUMNS = (
-    "trial", "policy", "latency_ms.p50", "latency_ms.p95", "latency_ms.mean", "ratio", "ratio_ci95.low",
+    "trial", "policy", "digest", "latency_ms.p50", "latency_ms.p95", "latency_ms.mean", "ratio", "ratio_ci95.low",
     "ratio_ci95.high", "speedup", "score", "drop", "drop_ci95.low", "drop_ci95.high", "kl", "agreement", "flops_ratio",
     "end_to_end_ms", "verified",
 )  # fmt: skip

@@ -13,7 +13,7 @@ from autoprune.cli.tabular import emit_rows, table_options
 from autoprune.errors import InputError
 
 
-@click.command("history", short_help="List every number ever taken of a policy.")
+@click.command("history", short_help="List every stored number of a policy.")
 @click.argument("digest")
 @table_options
 @db_option
@@ -22,7 +22,7 @@ from autoprune.errors import InputError
 def command(output: Output, digest: str, as_csv: bool, parquet: Path | None, db: str | None) -> None:
     """List every evaluation and measurement of a policy, over all studies, oldest first.
 
-    DIGEST is the policy's digest, or its beginning.
+    Searches store theirs; `autoprune bench` stores none. DIGEST is the policy's digest, or its beginning.
     """
     from autoprune.store import Store
 

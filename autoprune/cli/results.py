@@ -157,8 +157,9 @@ def _smaller_wish(document: Mapping[str, Any], flag: str) -> list[str]:
     reachable = smallest_budget_met(document)
     if reachable is not None:
         up = math.ceil(reachable * 10) / 10  # rounded down, the policy would miss the budget named here
-        command = f"autoprune front {shlex.quote(document['study'])} --budget {up:.1f}ms{flag}"
-        return [f"The smallest budget that a measured policy meets: {up:.1f}ms. Look at it:", "", command]
+        budget = f"{up:.1f}ms@{pick(document, 'budget', 'statistic') or 'p50'}"
+        command = f"autoprune front {shlex.quote(document['study'])} --budget {budget}{flag}"
+        return [f"The smallest budget that a measured policy meets: {budget}. Look at it:", "", command]
     floor = document.get("floor_ms")
     return [] if floor is None else [f"The floor, which no policy gets under, is {ms(floor)}; ask for more than that."]
 

@@ -16,7 +16,7 @@ from autoprune.errors import InputError
 @click.group("studies", invoke_without_command=True, short_help="List the studies in the database.")
 @click.option("--model", metavar="NAME", help="Only studies of this model.")
 @click.option("--task", metavar="NAME", help="Only studies of this task.")
-@click.option("--hardware", metavar="here|DIGEST", help="Only studies made on this hardware.")
+@click.option("--hardware", metavar="here|any|DIGEST", help="Only studies made on this hardware.")
 @table_options
 @db_option
 @json_option
@@ -30,7 +30,16 @@ def command(ctx: click.Context, /, as_csv: bool, parquet: Path | None, db: str |
 
     document = queries.list_studies(db, **wanted)
     rows = document["studies"]
-    emit_rows(output, document, rows, lambda: _table(output, rows), as_csv=as_csv, parquet=parquet, columns=_columns())
+    filtered = any(value not in (None, "any") for value in wanted.values())
+    emit_rows(
+        output,
+        document,
+        rows,
+        lambda: _table(output, rows, filtered),
+        as_csv=as_csv,
+        parquet=parquet,
+        columns=_columns(),
+    )
 
 
 def _columns() -> list[str]:
@@ -43,9 +52,10 @@ def _columns() -> list[str]:
     return [*names, *(f"digests.{name}" for name in DIGESTS)]
 
 
-def _table(output: Output, rows: list[dict[str, Any]]) -> None:
+def _table(output: Output, rows: list[dict[str, Any]], filtered: bool) -> None:
     if not rows:
-        output.print("No studies yet; begin one with: autoprune search --budget 20ms")
+        none_yet = "No studies yet; begin one with: autoprune search --budget 20ms"
+        output.print("No studies fit these filters; `autoprune studies` lists all." if filtered else none_yet)
         return
     columns = ["name", "status", "model", "task", "budget", "workload", "hardware"]
     output.table(
@@ -61,14 +71,15 @@ def _table(output: Output, rows: list[dict[str, Any]]) -> None:
 @json_option
 @click.pass_obj
 def delete(output: Output, study: str, yes: bool, db: str | None) -> None:
-    """Delete a study with all its figures; there is no way back."""
+    """Delete a study with all its figures and artifacts; there is no way back."""
+    from autoprune.report.removal import delete_study
     from autoprune.store import Store
 
     with Store.open(db) as store:
         name = store.find_study(study).name
         if not yes and not _confirmed(f"Delete study {name!r} and all its figures from {store.url_masked}?"):
             raise InputError("Nothing was deleted.")
-        store.delete_study(name)
+        delete_study(store, name)
         document = {"deleted": name, "db": store.url_masked}
     output.emit(document, lambda: output.print(f"deleted {name}"))
 

@@ -110,6 +110,7 @@ class DocumentMaker:
         return {
             "trial": 0,
             "policy": PruningPolicy().to_dict(),
+            "digest": PruningPolicy().digest(),
             "latency_ms": dict(self.anchor),
             "ratio": 1.0,
             "ratio_ci95": [1.0, 1.0],

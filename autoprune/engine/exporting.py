@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ from autoprune.errors import AssetError, InputError, ModelError
 from autoprune.policy import PruningPolicy
 from autoprune.pruning.onnx_export import require_onnx
 from autoprune.pruning.tables import TableSet
+from autoprune.store import urls
 from autoprune.store.repository import Store
-from autoprune.tasks.base import TaskSpec, load_task
+from autoprune.tasks.base import TaskSpec, load_model
+from autoprune.tasks.digests import model_digest
 
 if TYPE_CHECKING:
     from autoprune.store.rows import StudyRecord
@@ -60,15 +63,15 @@ def export_trial(
         tables = stored_tables(store, policy)
         spec = TaskSpec.from_dict({k: v for k, v in record.task.items() if k in TaskSpec.__dataclass_fields__})
         observer.phase("load the model")
-        task = load_task(spec)
-        if task.model_digest != record.model["digest"]:
+        model, tokenizer = load_model(spec)
+        if model_digest(model) != record.model["digest"]:
             raise ModelError(
                 "The model's weights are not those that were searched.", "Restore them, or search again with these."
             )
         writer = OnnxWriter(task, policy, tables, stored_workload(record.workload)) if onnx else None
         written = save_pruned(
-            task.model,
-            task.tokenizer,
+            model,
+            tokenizer,
             policy,
             out_dir,
             tables=tables,
@@ -102,13 +105,19 @@ def stored_tables(store: Store, policy: PruningPolicy) -> TableSet | None:
     return tables if wanted else None
 
 
+def _db_flag(store: Store) -> str:
+    """Return the ``--db`` that the next command needs: none where the database is the default one."""
+    return "" if store.address == urls.parse(None) else f" --db {shlex.quote(store.url_masked)}"
+
+
 def _row(store: Store, record: StudyRecord, trial: int | None) -> figures.Row:
     if trial is None:
         best = (record.result or {}).get("best")
         if best is None:
+            command = f"autoprune front {shlex.quote(record.name)} --budget 100%@{record.budget['statistic']}"
             raise InputError(
                 f"The study {record.name!r} has no policy that meets its budget.",
-                f"Choose one with --trial; `autoprune front {record.name} --budget 100%` lists them.",
+                f"Choose one with --trial; `{command}{_db_flag(store)}` lists them.",
             )
         return dict(best)
     found = {r["trial"]: r for r in figures.rows(store, record.name)}

@@ -87,6 +87,7 @@ def row(
     return {
         "trial": trial,
         "policy": dict(policy),
+        "digest": cost.digest,
         "latency_ms": dict(told_ms),
         "ratio": ratio,
         "ratio_ci95": [cost.ratio_lo, cost.ratio_hi],

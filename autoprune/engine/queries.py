@@ -24,8 +24,9 @@ def list_studies(
         db: Database URL or file; None is the default.
         model: Only studies of this model (name or start of the digest).
         task: Likewise for the task.
-        hardware: Likewise for the machine; ``here`` is this one.
+        hardware: Likewise for the machine; ``here`` is this one, ``any`` every one.
     """
+    hardware = None if hardware == "any" else hardware
     if hardware == "here":
         from autoprune.latency.hardware import fingerprint
 

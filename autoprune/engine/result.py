@@ -76,7 +76,7 @@ class SearchResult:
     """The end of a search.
 
     Attributes:
-        data: The JSON document (see the README for its fields).
+        data: The JSON document; docs/json.md of the repository lists its fields.
         source: The database as it was asked for; the document has it with the password masked.
     """
 

@@ -32,20 +32,36 @@ def pick_study(store: Store, session: Session) -> str:
     """Return the name of the study that this search resumes or begins.
 
     Raises:
-        ConfigError: ``--study`` names a study of another search.
+        ConfigError: ``--study`` names a study of another search, or one of Optuna's that is none of ours.
     """
-    name = session.study_name
-    known = store.get_study(name)
+    known = _known(store, session)
+    name = session.study_name if known is None else known.name
+    # Names that we derive hold a digest; only one that somebody chose can meet a study of somebody else.
+    theirs = set(optuna.get_all_study_names(store.storage)) if session.config.study else set()
     if known is None:
+        if name in theirs:
+            raise ConfigError(
+                f"Optuna has a study {name!r} in this database that autoprune did not make.",
+                "It is left alone; choose another name with --study.",
+            )
         return name
     if session.config.new:
-        return next(free for n in range(2, 10**6) if store.get_study(free := f"{name}-{n}") is None)
-    if known.search_key != session.search_key:
+        numbered = (f"{name}-{n}" for n in range(2, 10**6))
+        return next(free for free in numbered if free not in theirs and store.get_study(free) is None)
+    if known.search_key not in (session.search_key, session.early_key):
         raise ConfigError(
             f"The study {name!r} belongs to another search (other model, data, budget, options or machine).",
             "Choose another name with --study, or add --new.",
         )
     return name
+
+
+def _known(store: Store, session: Session) -> StudyRecord | None:
+    """Return the study of this search's name, or the one that an early version made of the same command."""
+    known = store.get_study(session.study_name)
+    if known is not None or session.config.study:
+        return known
+    return next(reversed(store.find_by_search_key(session.early_key)), None)  # the first: others were made by --new
 
 
 def study_record(session: Session, name: str, probe: ProbeResult, anchor: Mapping[str, float]) -> StudyRecord:
@@ -61,7 +77,11 @@ def study_record(session: Session, name: str, probe: ProbeResult, anchor: Mappin
             "n_examples": len(session.task.texts),
         },
         model=session.model_record(),
-        workload={**session.workload.to_dict(), "describe": session.workload.describe()},
+        workload={
+            **session.workload.to_dict(),
+            "digest": session.workload.digest(),
+            "describe": session.workload.describe(),
+        },
         hardware={
             **session.hardware.to_dict(),
             "digest": session.hardware.digest(),
@@ -72,7 +92,7 @@ def study_record(session: Session, name: str, probe: ProbeResult, anchor: Mappin
             "statistic": budget.statistic,
             "limit_ms": budget.limit_ms(anchor[budget.statistic]),
         },
-        config={"options": session.config.model_dump(mode="json"), "probe": probe.to_dict()},
+        config={"options": session.config.model_dump(mode="json", exclude={"db"}), "probe": probe.to_dict()},
         versions=versions(),
     )
 

@@ -75,8 +75,16 @@ class Session:
     @property
     def search_key(self) -> str:
         """sha256 of everything that defines the search; equal keys resume one study."""
+        return self._key(self.config.defining())
+
+    @property
+    def early_key(self) -> str:
+        """The search key that early versions gave this search; the same unless a relative path was typed."""
+        return self._key(self.config.defining_as_typed())
+
+    def _key(self, options: Mapping[str, Any]) -> str:
         parts = {
-            **self.config.defining(),
+            **options,
             "space": self.space.file.model_dump(mode="json"),
             "model_digest": self.task.model_digest,
             "data": self.task.fingerprint,

@@ -56,8 +56,13 @@ def front(data: ReportData) -> Chart:
     layout = _layout(f"latency {data.statistic}, ms", "score")
     layout["legend"] = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
     layout["margin"] = {**_MARGIN, "t": 64}
+    lines = []
     if data.limit_ms is not None:
-        layout |= _vertical(data.limit_ms, f"budget {ms(data.limit_ms)}")
+        lines.append(_vertical(data.limit_ms, f"budget {ms(data.limit_ms)}"))
+    if data.dense_score is not None:
+        lines.append(_horizontal(data.dense_score, f"dense {number(data.dense_score)}", DENSE))
+    for part in ("shapes", "annotations"):
+        layout[part] = [drawn for line in lines for drawn in line[part]]
     return {"data": traces, "layout": layout}
 
 

@@ -139,7 +139,7 @@ def gather(store: Store, study: str, examples: Sequence[TokenExample] = (), no_e
     measurements = store.measurements(record.name, samples=False)
     front, stored = store.front(record.name, limit, statistic), store.load_front(record.name, "front")
     probe = record.config.get("probe") or {}
-    dense_samples, best_samples = _samples(store, record.name, result, measurements)
+    dense_samples, best_samples = _samples(store, record.name, result)
     return ReportData(
         study=record,
         result=result,
@@ -188,22 +188,25 @@ def _predicted(measurements: Sequence[StoredMeasurement]) -> list[tuple[float, f
     ]
 
 
-def _samples(
-    store: Store, study: str, result: Json, measurements: Sequence[StoredMeasurement]
-) -> tuple[list[float], list[float]]:
-    trial = pick(result, "best", "trial")
-    wanted = [row.id for row in measurements if row.trial == trial and trial is not None]
-    if not wanted:
-        return [], []
-    # The newest is the verification, if there was one.
-    packed = {row.id: row.samples for row in store.measurements(study, result_digest(result))}
-    for identity in reversed(wanted):
-        try:
-            timing = PairedTiming.from_bytes(packed.get(identity) or b"")
-        except MeasurementError:
-            continue
-        return _thin(timing.dense_ns), _thin(timing.policy_ns)
-    return [], []
+def packed_samples(store: Store, study: str, result: Json) -> bytes | None:
+    """Return the promised policy's newest raw samples, dense beside it: of the verification, if there was one."""
+    trial, digest = pick(result, "best", "trial"), result_digest(result)
+    if trial is None or digest is None:
+        return None
+    packed = [row.samples for row in store.measurements(study, digest) if row.trial == trial]
+    return next((samples for samples in reversed(packed) if samples and _unpacked(samples) is not None), None)
+
+
+def _unpacked(samples: bytes) -> PairedTiming | None:
+    try:
+        return PairedTiming.from_bytes(samples)
+    except MeasurementError:
+        return None
+
+
+def _samples(store: Store, study: str, result: Json) -> tuple[list[float], list[float]]:
+    timing = _unpacked(packed_samples(store, study, result) or b"")
+    return ([], []) if timing is None else (_thin(timing.dense_ns), _thin(timing.policy_ns))
 
 
 def result_digest(result: Json) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.errors import MissingExtraError
 from autoprune.report.card import render_card
-from autoprune.report.gather import ReportData, gather
+from autoprune.report.gather import ReportData, gather, packed_samples
 from autoprune.report.html import render
 from autoprune.report.words import pick
 
@@ -64,7 +64,7 @@ class MlflowCallback:
                 self._log_trial(point)
                 self._logged.add(point.trial)
         if data.result:
-            self._finish(data)
+            self._finish(data, packed_samples(store, data.study.name, data.result))
 
     def _start(self, data: ReportData) -> str:
         run: str = self._client.create_run(self._experiment, run_name=data.study.name).info.run_id
@@ -87,7 +87,7 @@ class MlflowCallback:
             if value is not None:
                 self._client.log_metric(self._run, name, float(value), step=point.trial)
 
-    def _finish(self, data: ReportData) -> None:
+    def _finish(self, data: ReportData, samples: bytes | None) -> None:
         for name, value in _final(data).items():
             self._client.log_metric(self._run, name, float(value))
         self._client.set_tag(self._run, "status", data.study.status)
@@ -100,6 +100,10 @@ class MlflowCallback:
             report = Path(folder) / "report.html"
             report.write_text(render(data), encoding="utf-8")
             self._client.log_artifact(self._run, str(report))
+            if samples is not None:
+                packed = Path(folder) / "latency.npz"
+                packed.write_bytes(samples)
+                self._client.log_artifact(self._run, str(packed))
         self._client.set_terminated(self._run, "KILLED" if data.study.status == "interrupted" else "FINISHED")
 
 

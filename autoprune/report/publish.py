@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import uuid
@@ -21,10 +22,13 @@ from autoprune.report.words import pick
 from autoprune.resources import data_dir
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from autoprune.store.repository import Store
 
 CHART_ID = "front"
 _PUBLISHED = "autoprune:published"
+_NOTE = "autoprune:note"
 
 
 def artifact_folder(store: Store) -> Path:
@@ -74,7 +78,8 @@ def publish(store: Store, study: str) -> bool:
     if data.points:
         _save_chart(target, data)
     _save_artifacts(store, target, data, known)
-    store.storage.set_study_system_attr(target._study_id, _PUBLISHED, _mark(data))
+    mark = _mark(data.study.updated_at, data.study.status, len(data.points))
+    store.storage.set_study_system_attr(target._study_id, _PUBLISHED, mark)
     return True
 
 
@@ -82,12 +87,12 @@ def publish_all(store: Store) -> list[str]:
     """Publish every study that changed since it was published and that no driver works on; return their names."""
     done = []
     for summary in store.list_studies():
-        data = gather(store, summary.name)
         try:
             target = optuna.load_study(study_name=summary.name, storage=store.storage)
         except KeyError:
             continue
-        if store.storage.get_study_system_attrs(target._study_id).get(_PUBLISHED) == _mark(data):
+        mark = _mark(summary.updated_at, summary.status, summary.n_points)
+        if store.storage.get_study_system_attrs(target._study_id).get(_PUBLISHED) == mark:
             continue
         try:
             with store.lock(summary.name):
@@ -98,14 +103,14 @@ def publish_all(store: Store) -> list[str]:
     return done
 
 
-def _mark(data: ReportData) -> str:
-    return f"{data.study.updated_at} {data.study.status} {len(data.points)}"
+def _mark(updated_at: datetime | None, status: str, n_points: int) -> str:
+    return f"{updated_at} {status} {n_points}"
 
 
 def _save_notes(store: Store, study: optuna.Study, data: ReportData, known: dict[str, Any]) -> None:
     from optuna_dashboard import save_note
 
-    save_note(study, study_note(data))
+    _save_study_note(store, study, study_note(data), known.get(_NOTE))
     described = {point.trial: point.policy for point in data.points}
     for trial in study.get_trials(deepcopy=False):
         policy = described.get(trial.number) or _policy_of(trial)
@@ -114,6 +119,21 @@ def _save_notes(store: Store, study: optuna.Study, data: ReportData, known: dict
             continue
         place = SimpleNamespace(storage=store.storage, study=study, _trial_id=trial._trial_id)
         save_note(place, trial_note(trial.number, policy))
+
+
+def _save_study_note(store: Store, study: optuna.Study, note: str, last: str | None) -> None:
+    """Renew the study's note, unless somebody has edited it since we wrote it last."""
+    from optuna_dashboard import get_note, save_note
+
+    there = get_note(study)
+    if there and _digest(there) != last:
+        return
+    save_note(study, note)
+    store.storage.set_study_system_attr(study._study_id, _NOTE, _digest(note))
+
+
+def _digest(note: str) -> str:
+    return hashlib.sha256(note.encode()).hexdigest()
 
 
 def _policy_of(trial: FrozenTrial) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from sqlalchemy import select
 
 from autoprune.store import tables
@@ -45,12 +47,12 @@ class Assets(Database):
     def put_profile(self, model: str, task: str, facts: Json) -> None:
         """Add a sensitivity profile of a model on a task."""
         with self.transaction() as session:
-            session.add(tables.Profile(model_digest=model, task_digest=task, facts=facts))
+            session.add(tables.Profile(model_digest=model, task_digest=_fitting(task), facts=facts))
 
     def get_profile(self, model: str, task: str) -> Json | None:
         """Return the newest profile of a model on a task, or None."""
         table = tables.Profile
-        statement = select(table.facts).where(table.model_digest == model, table.task_digest == task)
+        statement = select(table.facts).where(table.model_digest == model, table.task_digest == _fitting(task))
         with self.reading() as session:
             return session.scalar(statement.order_by(table.id.desc()).limit(1))
 
@@ -60,3 +62,11 @@ class Assets(Database):
         with self.reading() as session:
             rows = session.scalars(select(table).order_by(table.id))
             return [(row.model_digest, row.task_digest, row.facts) for row in rows]
+
+
+def _fitting(key: str) -> str:
+    """Return a key that fits its column: PostgreSQL refuses longer ones, and those that name tables are."""
+    if len(key) <= tables.DIGEST_LENGTH:
+        return key
+    tail = f":{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    return key[: tables.DIGEST_LENGTH - len(tail)] + tail

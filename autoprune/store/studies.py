@@ -29,7 +29,7 @@ class Studies(Database):
                 session.add(
                     tables.Study(
                         name=record.name, search_key=record.search_key, status=record.status, budget=record.budget,
-                        config=record.config, versions=record.versions, result=record.result,
+                        config=_without_address(record.config), versions=record.versions, result=record.result,
                         created_at=record.created_at or tables.now(), updated_at=record.updated_at or tables.now(),
                         **digests,
                     )
@@ -77,9 +77,9 @@ class Studies(Database):
             study, task, model, workload, hardware = found
             return StudyRecord(
                 name=study.name, search_key=study.search_key, task=task.facts, model=model.facts,
-                workload=workload.facts, hardware=hardware.facts, budget=study.budget, config=study.config,
-                versions=study.versions, status=study.status, result=study.result,
-                created_at=study.created_at, updated_at=study.updated_at,
+                workload=workload.facts, hardware=hardware.facts, budget=study.budget,
+                config=_without_address(study.config), versions=study.versions, status=study.status,
+                result=study.result, created_at=study.created_at, updated_at=study.updated_at,
             )  # fmt: skip
 
     def require_study(self, name: str) -> StudyRecord:
@@ -185,6 +185,17 @@ class Studies(Database):
             row = self.study_row(session, study)
             session.execute(delete(tables.Point).where(tables.Point.study_id == row.id))
             session.execute(delete(tables.Study).where(tables.Study.id == row.id))
+
+
+def _without_address(config: Json) -> Json:
+    """Return a study's options without the database's address: it may hold a password, and options are shown.
+
+    Studies of early versions hold it, so it is taken out of what is read as well.
+    """
+    options = config.get("options")
+    if not isinstance(options, dict):
+        return config
+    return {**config, "options": {name: value for name, value in options.items() if name != "db"}}
 
 
 def study_filters(

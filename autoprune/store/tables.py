@@ -24,7 +24,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Json = dict[str, Any]
-_DIGEST = String(80)
+DIGEST_LENGTH = 80
+_DIGEST = String(DIGEST_LENGTH)
 
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from autoprune.errors import StoreError
+from autoprune.errors import StoreError, StudyLockedError
 from autoprune.policy import PruningPolicy
 from autoprune.store import optuna_transfer
 from autoprune.store.engine import dumps
@@ -23,6 +23,7 @@ from autoprune.store.tables import now
 
 FORMAT = "autoprune-study"
 FORMAT_VERSION = 1
+_TABLE = "sha256:"  # how the key of a table begins
 _PLACE = {"id", "study", "trial", "digest", "created_at"}  # what a stored row has beyond the row itself
 
 
@@ -36,9 +37,20 @@ def export_study(store: Store, study: str, path: str | os.PathLike[str]) -> Path
 
     Raises:
         StudyNotFoundError: There is none of that name.
+        StudyLockedError: A driver works on it: our part and Optuna's would be of different moments.
         StoreError: The file cannot be written.
     """
-    record, target = store.require_study(study), Path(path)
+    store.require_study(study)  # before it is locked: a mistyped name leaves no lock file
+    try:
+        with contextlib.nullcontext() if store.address.read_only else store.lock(study):
+            return _export(store, store.require_study(study), Path(path))
+    except StudyLockedError as error:
+        raise StudyLockedError(
+            error.message, "Export it when its search has ended; Ctrl-C ends and saves it."
+        ) from None
+
+
+def _export(store: Store, record: StudyRecord, target: Path) -> Path:
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,21 +95,33 @@ def _entries(store: Store, record: StudyRecord) -> Iterator[tuple[str, bytes | s
     digests |= {member.digest for front in fronts for member in front.rows}
     policies = {digest: store.get_policy(digest) for digest in sorted(digests)}
     yield "policies.json", dumps(policies)
-    for key in sorted(
-        {key for policy in policies.values() if policy for key in PruningPolicy.from_dict(policy).tables()}
-    ):
+    profiles = _profiles(store, record)
+    yield "profiles.json", dumps(profiles)
+    yield "cost_table.json", dumps(store.get_cost_table(*_timed_place(record)))
+    wanted = {key for policy in policies.values() if policy for key in PruningPolicy.from_dict(policy).tables()}
+    wanted |= {value for facts in profiles.values() for value in facts.values() if _names_table(value)}
+    for key in sorted(wanted):
         data = store.get_table(key)
         if data is not None:
-            yield f"tables/{key.removeprefix('sha256:')}.bin", data
-    yield from _learned(store, record)
+            yield f"tables/{key.removeprefix(_TABLE)}.bin", data
     yield "optuna.json", optuna_transfer.dump(store.storage, record.name)
 
 
-def _learned(store: Store, record: StudyRecord) -> Iterator[tuple[str, str]]:
-    model, task = digest_of(record.model), digest_of(record.task)
-    cost = store.get_cost_table(digest_of(record.hardware), model, digest_of(record.workload))
-    yield "cost_table.json", dumps(cost)
-    yield "profile.json", dumps(store.get_profile(model, task))
+def _profiles(store: Store, record: StudyRecord) -> dict[str, Json]:
+    """Return what was learned of this model on these data, the newest by key: keys hold the data's fingerprint."""
+    model, data = digest_of(record.model), str(record.task.get("data") or digest_of(record.task))
+    return {key: facts for owner, key, facts in store.profiles() if owner == model and data in key}
+
+
+def _names_table(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(_TABLE)
+
+
+def _timed_place(record: StudyRecord) -> tuple[str, str, str]:
+    """Return under which digests the probe of a study is kept."""
+    # Early versions stored no digest with a workload, only words for people that are no part of it.
+    workload = digest_of({key: value for key, value in record.workload.items() if key != "describe"})
+    return digest_of(record.hardware), digest_of(record.model), workload
 
 
 def _row(row: Any, blob: str) -> Json:
@@ -170,7 +194,7 @@ def _read_ours(store: Store, archive: zipfile.ZipFile, record: StudyRecord) -> N
             store.add_policy(PruningPolicy.from_dict(policy))
         for entry in archive.namelist():
             if entry.startswith("tables/") and entry.endswith(".bin"):
-                store.put_table(f"sha256:{Path(entry).stem}", archive.read(entry))
+                store.put_table(f"{_TABLE}{Path(entry).stem}", archive.read(entry))
         for trial, digest, made, quality in _rows(archive, "evaluations", EvaluationRow, "per_example"):
             store.add_evaluation(record.name, trial, digest, quality, created_at=made)
         for trial, digest, made, cost in _rows(archive, "measurements", MeasurementRow, "samples"):
@@ -183,12 +207,15 @@ def _read_ours(store: Store, archive: zipfile.ZipFile, record: StudyRecord) -> N
 
 
 def _read_learned(store: Store, archive: zipfile.ZipFile, record: StudyRecord) -> None:
-    hardware, model, workload = digest_of(record.hardware), digest_of(record.model), digest_of(record.workload)
-    cost, profile = _json(archive, "cost_table"), _json(archive, "profile")
-    if cost is not None and store.get_cost_table(hardware, model, workload) is None:
-        store.put_cost_table(hardware, model, workload, cost)
-    if profile is not None and store.get_profile(model, digest_of(record.task)) is None:
-        store.put_profile(model, digest_of(record.task), profile)
+    place, model = _timed_place(record), digest_of(record.model)
+    cost = _json(archive, "cost_table")
+    if cost is not None and store.get_cost_table(*place) is None:
+        store.put_cost_table(*place, cost)
+    # Files of early versions have no profiles.
+    profiles = _json(archive, "profiles") if "profiles.json" in archive.namelist() else {}
+    for key, facts in profiles.items():
+        if store.get_profile(model, key) is None:
+            store.put_profile(model, key, facts)
 
 
 def _rows(

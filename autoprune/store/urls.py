@@ -70,8 +70,13 @@ def default_path() -> Path:
 
 
 def _sqlite_file(path: Path) -> Address:
-    path = Path(os.path.abspath(path.expanduser()))
+    path = _real(path)
     return Address("sqlite", f"sqlite:///{_quoted(path)}", f"sqlite:///{path}", path)
+
+
+def _real(path: Path) -> Path:
+    # Locks lie beside the file: through a link, two drivers would each hold one of their own.
+    return Path(os.path.realpath(path.expanduser()))
 
 
 def _quoted(path: Path) -> str:
@@ -87,7 +92,7 @@ def _sqlite_url(text: str) -> Address:
     if not name.startswith("file:"):
         return _sqlite_file(Path(name.partition("?")[0]))
     file, _, query = name.removeprefix("file:").partition("?")
-    path = Path(os.path.abspath(Path(file).expanduser()))
+    path = _real(Path(file))
     parameters = set(filter(None, query.split("&"))) - {"uri=true"}
     if parameters - {"mode=ro", "immutable=1"}:
         raise StoreError("Only mode=ro and immutable=1 are known parameters of an SQLite file URL.", _FORMS)

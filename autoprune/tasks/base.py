@@ -248,3 +248,23 @@ def load_task(spec: TaskSpec, progress: Progress | None = None) -> Task:
         return quickstart.load(spec, progress)
     task: Task = TASKS.get(spec.kind)(spec, progress)
     return task
+
+
+def load_model(spec: TaskSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a task's model and tokenizer alone: its data need not be here.
+
+    Args:
+        spec: Of the task; every kind so far is a text classifier's.
+
+    Raises:
+        ModelError: The model cannot be used.
+        AssetError: A file of the quickstart is missing or damaged.
+    """
+    if spec.model is None:
+        from autoprune.tasks import quickstart
+
+        return quickstart.load_model()
+    from autoprune.tasks import models
+
+    config = models.load_config(spec.model, trust_remote_code=spec.trust_remote_code)
+    return models.load_classifier(spec.model, config, trust_remote_code=spec.trust_remote_code)

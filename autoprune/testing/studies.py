@@ -179,7 +179,8 @@ def _front_row(point: TrialPoint) -> FrontRow:
 def _candidate(point: TrialPoint) -> dict[str, Any]:
     ratio = point.ratio or 1.0
     return {
-        "trial": point.trial, "policy": point.policy, "ratio": ratio, "ratio_ci95": [point.ratio_lo, point.ratio_hi],
+        "trial": point.trial, "policy": point.policy, "digest": point.digest,
+        "ratio": ratio, "ratio_ci95": [point.ratio_lo, point.ratio_hi],
         "latency_ms": {"p50": point.latency_ms, "p95": point.latency_ms * 1.05, "mean": point.latency_ms},
         "speedup": 1 / ratio, "score": point.score, "drop": point.drop, "drop_ci95": [point.drop_lo, point.drop_hi],
         "kl": point.kl, "agreement": point.agreement, "flops_ratio": point.flops_ratio,

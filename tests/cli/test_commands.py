@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from autoprune.budget import Budget
 from autoprune.config import SearchConfig
 from autoprune.engine import driver, probing, queries
 from autoprune.engine.result import SearchResult
@@ -190,11 +191,17 @@ def test_the_time_limit_says_what_it_covers(cli: Cli) -> None:
     assert "probe, policies that are under way and the verification of the winners are never cut short" in text
 
 
-def test_the_smallest_budget_named_is_met_by_front(cli: Cli, engine: dict[str, Any]) -> None:
-    # The command that is printed must not miss its own policy by rounding down.
-    engine["result"] = document("not_met", nearest_infeasible={**ROW, "ratio_ci95": [0.42, 0.44123]})
+@pytest.mark.parametrize(("statistic", "dense_ms"), [("p50", 50), ("p95", 52)])
+def test_the_smallest_budget_named_is_met_by_front(
+    cli: Cli, engine: dict[str, Any], statistic: str, dense_ms: float
+) -> None:
+    # The command that is printed must not miss its own policy by rounding down, nor ask for another statistic.
+    budget = {"text": f"20ms@{statistic}", "statistic": statistic, "limit_ms": 20.0}
+    engine["result"] = document("not_met", budget=budget, nearest_infeasible={**ROW, "ratio_ci95": [0.42, 0.44123]})
     line = next(line for line in cli("search", "--budget", "20ms").out.splitlines() if "autoprune front" in line)
-    assert float(line.split("--budget ")[1].removesuffix("ms")) >= 50 * 0.44123
+    named = Budget.parse(line.split("--budget ")[1])
+    assert named.statistic == statistic
+    assert (named.absolute_ms or 0) >= dense_ms * 0.44123
 
 
 def test_bad_options_are_refused_before_anything_runs(cli: Cli, engine: dict[str, Any]) -> None:

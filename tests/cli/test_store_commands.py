@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,9 @@ def test_studies_lists(cli: Cli, db: Path) -> None:
     rows = cli("studies", "--json").json["studies"]
     assert [row["name"] for row in rows] == [STUDY]
     assert cli("studies", "--model", "another", "--json").json["studies"] == []
-    assert "No studies" in cli("studies", "--hardware", "here").out
+    assert "No studies fit these filters" in cli("studies", "--hardware", "here").out
+    assert STUDY in cli("studies", "--hardware", "any").out
+    assert "No studies yet" in cli("studies", "--hardware", "any", "--db", db.with_name("empty.db")).out
 
 
 def test_an_empty_database_says_what_to_do(cli: Cli, tmp_path: Path) -> None:
@@ -100,6 +104,20 @@ def test_front_of_a_study_that_dense_meets(cli: Cli, tmp_path: Path) -> None:
     ran = cli("front", "met", "--budget", "60ms", "--db", db)
     assert (ran.code, ran.out) == (0, "")
     assert "Dense meets 60.0 ms (p50) without pruning: 48.0 ms" in ran.err
+
+
+def test_export_without_a_best_names_a_command_that_answers(cli: Cli, tmp_path: Path) -> None:
+    db = tmp_path / "p95 of mine.db"
+    with Store.open(db) as store:
+        record = study_record("mine")
+        store.create_study(replace(record, budget=record.budget | {"text": "20ms@p95", "statistic": "p95"}))
+        dense = {"p50": 48.0, "p95": 52.0, "mean": 48.5}
+        row = MeasurementRow("probe", {"dense": dense, "policy": dense}, 1.0, 1.0, 1.0, "p95", latency_ms=52.0)
+        store.add_measurement("mine", 0, store.add_policy(PruningPolicy()), row)
+    hint = cli("export", "mine", "-o", tmp_path / "out", "--db", db, "--json").json["error"]["hint"]
+    command = shlex.split(hint.split("`")[1])
+    assert command[0] == "autoprune"
+    assert cli(*command[1:]).code == 0
 
 
 def test_lists_without_rows_keep_their_header(cli: Cli, db: Path, tmp_path: Path) -> None:
@@ -220,6 +238,8 @@ def test_history_of_a_policy(cli: Cli, db: Path) -> None:
     rows = cli("history", digest[:12], "--json").json["history"]
     assert {row["what"] for row in rows} == {"evaluation", "measurement"}
     assert STUDY in cli("history", digest).out
+    listed = cli("front", STUDY, "--json").json["front"]  # where the hint for an unknown digest sends its reader
+    assert all(cli("history", row["digest"], "--json").json["history"] for row in listed)
     assert cli("history", "ffffffffffff").code == 2
 
 

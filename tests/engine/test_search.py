@@ -1,6 +1,9 @@
 """A whole search on a small model: real hidden states, real timing, a real database."""
 
 import json
+import re
+import sqlite3
+from pathlib import Path
 from types import SimpleNamespace
 
 import optuna
@@ -11,16 +14,24 @@ from autoprune.config import SearchConfig
 from autoprune.engine import queries, session
 from autoprune.engine.driver import search
 from autoprune.errors import ConfigError
+from autoprune.policy import PruningPolicy
 from autoprune.store.repository import Store
 
 FIELDS = {
-    "trial", "policy", "latency_ms", "ratio", "ratio_ci95", "speedup", "score", "drop", "drop_ci95", "kl",
+    "trial", "policy", "digest", "latency_ms", "ratio", "ratio_ci95", "speedup", "score", "drop", "drop_ci95", "kl",
     "agreement", "flops_ratio", "end_to_end_ms", "verified",
 }  # fmt: skip
 KEYS = {
     "schema_version", "study", "db", "budget", "status", "dense", "floor_ms", "workload", "hardware", "best",
-    "nearest_infeasible", "front", "trials", "elapsed_s", "versions",
+    "nearest_infeasible", "front", "trials", "elapsed_s", "versions", "metric", "seconds",
 }  # fmt: skip
+STATISTICS = {"p50", "p95", "mean"}
+
+
+def test_every_field_is_documented():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text()
+    described = set(re.findall(r"`(\w+)`", text))
+    assert (KEYS | FIELDS | STATISTICS) - described == set()
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +54,16 @@ def found(module_options):
 
 def test_the_document_has_the_promised_fields(found):
     document = json.loads(json.dumps(found.to_json()))
-    assert set(document) >= KEYS
+    assert set(document) - {"exhausted", "converged"} == KEYS
+    assert set(document["budget"]) == {"text", "statistic", "limit_ms"}
+    assert set(document["dense"]) == {"latency_ms", "score", "n_examples", "drift"}
+    assert set(document["dense"]["latency_ms"]) == STATISTICS
+    assert set(document["trials"]) == {"complete", "stopped", "failed"}
     assert document["schema_version"] == 1
     for row in [*document["front"], *filter(None, [document["best"], document["nearest_infeasible"]])]:
         assert set(row) == FIELDS
+        assert set(row["latency_ms"]) == STATISTICS
+        assert row["digest"] == PruningPolicy.from_dict(row["policy"]).digest()
         assert row["ratio_ci95"][0] <= row["ratio"] <= row["ratio_ci95"][1]
         assert row["drop_ci95"][0] <= row["drop"] <= row["drop_ci95"][1]
     assert document["dense"]["n_examples"] > 0
@@ -71,6 +88,13 @@ def test_optuna_itself_sees_the_same_front(found, module_options):
         stored = store.load_front(found.data["study"], "front")
         assert {row.trial: (row.latency_ms, row.score) for row in stored.rows} == theirs
     assert {row["trial"]: (row["latency_ms"]["p50"], row["score"]) for row in found.data["front"]} == theirs
+
+
+def test_no_address_is_stored(found, module_options):
+    with sqlite3.connect(module_options["db"]) as connection:
+        [(config,)] = connection.execute("SELECT config FROM ap_study").fetchall()
+    assert "seed" in json.loads(config)["options"]
+    assert "db" not in json.loads(config)["options"]
 
 
 def test_the_same_command_returns_the_finished_result(found, module_options):
@@ -98,10 +122,18 @@ def test_another_budget_is_answered_from_the_store(found, module_options):
     assert own["front"] == queries.show(db, name)["front"]
     assert wide["best"]["score"] >= max(row["score"] for row in wide["front"])
     assert {row["trial"] for row in wide["front"]} >= {0} or wide["best"]["trial"] != 0
-    latencies = [row["latency_ms"]["p50"] for row in wide["front"]]
-    scores = [row["score"] for row in wide["front"]]
-    assert latencies == sorted(latencies)
-    assert scores == sorted(scores)
+    with Store.open(db) as store:
+        within = [point for point in store.points(name) if point.ratio_hi <= 1.0]
+    beaten = {
+        one.trial
+        for one in within
+        for other in within
+        if (other.latency_ms, -other.score) != (one.latency_ms, -one.score)
+        and other.latency_ms <= one.latency_ms
+        and other.score >= one.score
+    }
+    expected = sorted((point.latency_ms, point.trial) for point in within if point.trial not in beaten)
+    assert [(row["latency_ms"]["p50"], row["trial"]) for row in wide["front"]] == expected
 
 
 def test_an_export_loads_in_a_pipeline(found, module_options, tmp_path, small_data):

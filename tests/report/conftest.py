@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
-from autoprune.store import Store
+from autoprune.store import Store, tables
 from autoprune.testing.studies import MadeStudy, make_study
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
@@ -56,3 +57,13 @@ def browse(tmp_path: Path) -> Browse:
         return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
     return open_page
+
+
+@pytest.fixture
+def with_password(store: Store) -> Store:
+    """The same database as an early version left it: the options hold its address, with a password."""
+    config = store.require_study("s").config
+    options = config["options"] | {"db": "postgresql://me:geheim@host/x"}
+    with store.transaction() as session:
+        session.execute(update(tables.Study).values(config=config | {"options": options}))
+    return store

@@ -33,9 +33,16 @@ def test_front_chart_has_every_trial_once(store: Store) -> None:
         assert abs((point.latency_ms - down) / point.latency_ms - (point.ratio_lo or 0) / (point.ratio or 1)) < 1e-9
 
 
-def test_budget_line(store: Store) -> None:
-    shapes = charts.front(gather(store, "s"))["layout"]["shapes"]
-    assert [(shape["x0"], shape["x1"]) for shape in shapes] == [(20.0, 20.0)]
+def test_budget_and_dense_are_lines(store: Store) -> None:
+    from dataclasses import replace
+
+    data = gather(store, "s")
+    layout = charts.front(data)["layout"]
+    budget, dense = layout["shapes"]
+    assert (budget["x0"], budget["x1"]) == (20.0, 20.0)
+    assert (dense["y0"], dense["y1"], dense["xref"]) == (data.dense_score, data.dense_score, "paper")
+    assert [note["text"].split()[0] for note in layout["annotations"]] == ["budget", "dense"]
+    assert charts.front(replace(data, limit_ms=None, dense_score=None))["layout"]["shapes"] == []
 
 
 def test_cost_table_of_the_real_probe_is_understood(store: Store) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 import optuna
 import pytest
 
-from autoprune.errors import InputError
+from autoprune.errors import InputError, StudyNotFoundError
 from autoprune.front.pareto import non_dominated
 from autoprune.report.dashboard import is_loopback, make_dashboard, serve
 from autoprune.report.publish import artifact_folder, publish, publish_all
+from autoprune.report.removal import delete_study
 from autoprune.store import Store
-from autoprune.testing.studies import MadeStudy, study_record
+from autoprune.testing.studies import MadeStudy, make_study, study_record
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_artifacts_can_be_fetched(address: str, store: Store) -> None:
         assert samples["policy_ns"].shape == samples["dense_ns"].shape
 
 
-def test_publishing_again_doubles_nothing_and_keeps_peoples_notes(store: Store) -> None:
+def test_publishing_again_doubles_nothing(store: Store) -> None:
     from optuna_dashboard import get_note
 
     publish(store, "s")
@@ -107,6 +108,41 @@ def test_publishing_again_doubles_nothing_and_keeps_peoples_notes(store: Store) 
     assert sorted(artifact_folder(store).iterdir()) == files
     assert set(store.storage.get_study_system_attrs(study._study_id)) == attributes
     assert get_note(study).count("## The budget is met.") == 1
+
+
+def test_a_note_that_somebody_edited_stays_and_ours_is_renewed(store: Store) -> None:
+    from optuna_dashboard import get_note, save_note
+
+    publish(store, "s")
+    study = optuna.load_study(study_name="s", storage=store.storage)
+    store.set_result("s", "not_met", None)
+    publish(store, "s")
+    assert "No policy" in get_note(study)
+    edited = f"Ask Ada before you delete this.\n\n{get_note(study)}"
+    save_note(study, edited)
+    store.set_result("s", "met", None)
+    publish(store, "s")
+    assert get_note(study) == edited
+
+
+def test_unchanged_studies_are_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_all(store)
+    monkeypatch.setattr("autoprune.report.publish.gather", lambda *_: pytest.fail("read in full"))
+    assert publish_all(store) == []
+
+
+def test_a_deleted_study_leaves_no_artifacts(store: Store) -> None:
+    make_study(store, "other", n_trials=9)
+    publish_all(store)
+    there = set(artifact_folder(store).iterdir())
+    delete_study(store, "s")
+    left = set(artifact_folder(store).iterdir())
+    assert left < there
+    assert left
+    delete_study(store, "other")
+    assert not list(artifact_folder(store).iterdir())
+    with pytest.raises(StudyNotFoundError):
+        delete_study(store, "s")
 
 
 def test_publish_all_leaves_running_and_unchanged_studies_alone(store: Store) -> None:

@@ -60,6 +60,12 @@ def test_text_from_studies_cannot_break_out(store: Store) -> None:
     assert "&lt;b&gt;" in html
 
 
+def test_no_password_is_shown(with_password: Store) -> None:
+    html = render(gather(with_password, "s", [EXAMPLE]))
+    assert "geheim" not in html
+    assert "sampler" in html
+
+
 @pytest.mark.parametrize("status", ["running", "infeasible", "interrupted"])
 def test_absent_data_leave_a_sentence(store: Store, status: str) -> None:
     record = replace(study_record("bare"), config={}, status=status, model={"name": "m"}, workload={}, hardware={})

@@ -12,6 +12,8 @@ from autoprune.report.gather import gather
 from autoprune.report.mlflow import MlflowCallback, log_study
 from autoprune.store import Store
 
+README = Path(__file__).resolve().parents[2] / "README.md"
+
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -36,9 +38,29 @@ def test_figures_and_artifacts(store: Store, client: Any, tmp_path: Path) -> Non
     history = client.get_metric_history(run_id, "latency_ms")
     assert {entry.step: entry.value for entry in history} == {p.trial: p.latency_ms for p in data.points}
     files = {entry.path for entry in client.list_artifacts(run_id)}
-    assert files == {"autoprune_policy.json", "result.json", "card.md", "report.html"}
+    assert files == {"autoprune_policy.json", "result.json", "card.md", "report.html", "latency.npz"}
     policy = Path(client.download_artifacts(run_id, "autoprune_policy.json", str(tmp_path)))
     assert json.loads(policy.read_text()) == best["policy"]
+    samples = Path(client.download_artifacts(run_id, "latency.npz", str(tmp_path))).read_bytes()
+    taken = [m for m in store.measurements("s") if m.trial == best["trial"]]
+    assert samples == taken[-1].samples
+
+
+def test_the_example_in_the_readme_is_true(store: Store, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    [example] = [
+        part for part in README.read_text().split("```") if part.startswith("python\n") and "log_study" in part
+    ]
+    monkeypatch.setenv("AUTOPRUNE_DB", str(store.address.path))
+    exec(example.removeprefix("python").replace("STUDY", "s"), {})
+    [experiment] = [found for found in client.search_experiments() if found.name == "autoprune"]
+    [run] = client.search_runs([experiment.experiment_id])
+    assert run.info.run_name == "s"
+
+
+def test_no_password_is_logged(with_password: Store, client: Any, tmp_path: Path) -> None:
+    run_id = log_study(with_password, "s", f"sqlite:///{tmp_path}/mlflow.db")
+    assert client.get_run(run_id).data.params["option.sampler"] == "tpe"
+    assert "option.db" not in client.get_run(run_id).data.params
 
 
 def test_calling_after_every_trial_logs_each_once(store: Store, client: Any, tmp_path: Path) -> None:

@@ -199,6 +199,10 @@ def test_tables_profiles_and_cost_tables(store: Store) -> None:
     store.put_profile("model", "task", {"harm": 1})
     assert store.get_profile("model", "task") == {"harm": 1}
     assert store.profiles() == [("model", "task", {"harm": 1})]
+    first, second = (f"harm:{'f' * 64}:sha256:{'a' * 63}{end}" for end in "bc")  # as guiding.py names a profile
+    store.put_profile("model", first, {"harm": 2})
+    assert (store.get_profile("model", first), store.get_profile("model", second)) == ({"harm": 2}, None)
+    assert store.profiles()[-1][1].startswith(f"harm:{'f' * 64}:")
 
 
 def test_fronts_are_new_row_sets(named: Store) -> None:

@@ -2,21 +2,23 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy import select, update
 
-from autoprune.errors import StoreError
-from autoprune.store import Store, transfer
-from autoprune.testing.studies import make_study
+from autoprune.errors import StoreError, StudyLockedError
+from autoprune.latency.workload import Workload
+from autoprune.store import Store, tables, transfer
+from autoprune.testing.studies import make_study, study_record
 
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
     with Store.open(tmp_path / "source.db") as source:
         make_study(source, "s", n_trials=10)
-        source.put_cost_table("c0ffee0123456789", "53aa51172d142c89", "x", {"ms": [1]})
         return transfer.export_study(source, "s", tmp_path / "out" / "s.autoprune")
 
 
@@ -42,7 +44,6 @@ def test_everything_arrives(exported: Path, store: Store) -> None:
 def test_tables_travel_with_the_policies_that_use_them(tmp_path: Path, store: Store) -> None:
     from autoprune.policy import PruningPolicy, Stage
     from autoprune.store import EvaluationRow
-    from autoprune.testing.studies import study_record
 
     key = "sha256:" + "ab" * 32
     with Store.open(tmp_path / "source.db") as source:
@@ -55,6 +56,51 @@ def test_tables_travel_with_the_policies_that_use_them(tmp_path: Path, store: St
     transfer.import_study(store, path)
     assert store.get_table(key) == b"weights"
     assert store.get_table("sha256:unused") is None
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_what_was_learned_travels_with_its_study(tmp_path: Path, store: Store, early: bool) -> None:
+    # Under the keys of probing.py, guiding.py and lexicons.py.
+    timed, words = Workload.fixed(256), {} if early else {"digest": Workload.fixed(256).digest()}
+    record = study_record("s")
+    record = replace(record, workload={**timed.to_dict(), **words, "describe": timed.describe()},
+                     task=record.task | {"data": "da7a"})  # fmt: skip
+    hardware, model = str(record.hardware["digest"]), str(record.model["digest"])
+    lexicon, other = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
+    learned = {"lexicon:320x256:da7a": {"lexicon": lexicon}, f"harm:da7a:{lexicon}": {"cls": [[1, 0.5, 0.01]]}}
+    with Store.open(tmp_path / "source.db") as source:
+        source.create_study(record)
+        source.put_cost_table(hardware, model, timed.digest(), {"ms": [1]})
+        source.put_cost_table(hardware, model, "another workload", {"ms": [2]})
+        for key in (lexicon, other):
+            source.put_table(key, key.encode())
+        source.put_profile(model, f"harm:da7a:{lexicon}", {"cls": []})
+        for key, facts in learned.items():
+            source.put_profile(model, key, facts)
+        source.put_profile(model, "harm:0714:", {"lexicon": other})
+        source.put_profile("another model", "harm:da7a:", {})
+        path = transfer.export_study(source, "s", tmp_path / "s.autoprune")
+    transfer.import_study(store, path)
+    assert {key: store.get_profile(model, key) for key in learned} == learned
+    assert len(store.profiles()) == 2
+    assert store.get_cost_table(hardware, model, timed.digest()) == {"ms": [1]}
+    assert store.get_cost_table(hardware, model, "another workload") is None
+    assert (store.get_table(lexicon), store.get_table(other)) == (lexicon.encode(), None)
+
+
+def test_no_address_leaves_the_database(tmp_path: Path) -> None:
+    # Early versions stored the address with its password among the options; with AUTOPRUNE_DB nobody even typed it.
+    url = "postgresql://me:geheim@host/x"
+    with Store.open(tmp_path / "old.db") as old:
+        record = study_record("s")
+        old.create_study(replace(record, config=record.config | {"options": {"seed": 0, "db": url}}))
+        with old.engine.connect() as connection:
+            assert "geheim" not in str(connection.execute(select(tables.Study.config)).scalar())
+        with old.transaction() as session:
+            session.execute(update(tables.Study).values(config=record.config | {"options": {"seed": 0, "db": url}}))
+        assert old.require_study("s").config["options"] == {"seed": 0}
+        with zipfile.ZipFile(transfer.export_study(old, "s", tmp_path / "s.zip")) as archive:
+            assert all(b"geheim" not in archive.read(name) for name in archive.namelist())
 
 
 def test_taken_name_and_another_name(exported: Path, store: Store) -> None:
@@ -124,6 +170,17 @@ def test_export_to_a_place_that_cannot_be_written(exported: Path) -> None:
     with Store.open(exported.parents[1] / "source.db") as source, pytest.raises(StoreError, match="cannot be written"):
         transfer.export_study(source, "s", exported / "below")
     assert [path.name for path in exported.parent.iterdir()] == [exported.name]
+
+
+def test_a_study_under_work_is_not_exported(exported: Path) -> None:
+    # Our part and Optuna's cannot be read in one transaction.
+    with Store.open(exported.parents[1] / "source.db") as source, source.lock("s"):
+        with pytest.raises(StudyLockedError) as caught:
+            transfer.export_study(source, "s", exported.with_name("half.autoprune"))
+        assert "search has ended" in caught.value.hint
+    assert [path.name for path in exported.parent.iterdir()] == [exported.name]
+    with Store.open(f"sqlite:///file:{exported.parents[1]}/source.db?mode=ro") as source:
+        assert transfer.export_study(source, "s", exported.with_name("copy.autoprune")).stat().st_size
 
 
 def test_no_pickle_inside(exported: Path) -> None:

@@ -53,3 +53,13 @@ def test_mask_works_inside_sentences() -> None:
     text = "cannot reach postgresql://me:ge@heim@host/d?password=x&a=b at all"
     assert urls.mask(text) == "cannot reach postgresql://me:***@host/d?password=***&a=b at all"
     assert urls.mask("sqlite:////tmp/me@home/a.db") == "sqlite:////tmp/me@home/a.db"
+
+
+def test_a_link_is_the_file_that_it_points_to(tmp_path: Path) -> None:
+    # Two drivers that name one file differently must meet at one lock.
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    wanted = urls.parse(tmp_path / "real" / "s.db")
+    assert urls.parse(tmp_path / "link" / "s.db") == wanted
+    file = f"sqlite:///file:{tmp_path}/link/s.db?mode=ro"
+    assert urls.parse(file).path == wanted.path

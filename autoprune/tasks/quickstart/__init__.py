@@ -13,6 +13,7 @@ from autoprune.tasks.ordering import stratified_order
 
 if TYPE_CHECKING:
     import numpy as np
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from autoprune.tasks.base import Progress, Task, TaskSpec
     from autoprune.tasks.quickstart.adapter import AdapterCard
@@ -36,11 +37,9 @@ def load(spec: TaskSpec, progress: Progress | None = None) -> Task:
         raise ConfigError(
             "Options of a data set (split, text column, label column) need one.", "Add --model and --dataset."
         )
-    from transformers import AutoTokenizer
-
     from autoprune.tasks.base import Task
     from autoprune.tasks.digests import data_fingerprint, model_digest
-    from autoprune.tasks.quickstart import adapter, checkpoint, corpus
+    from autoprune.tasks.quickstart import adapter, corpus
 
     card = adapter.AdapterCard.read()
     data = corpus.load(progress)
@@ -51,15 +50,14 @@ def load(spec: TaskSpec, progress: Progress | None = None) -> Task:
         )
     if progress is not None:
         progress("loading MiniLM")
-    folder = checkpoint.checkpoint_dir()
-    model = adapter.load_model(folder, adapter.read_adapter(card), card.classes)
+    model, tokenizer = load_model()
     texts, labels = _ordered(data, corpus.HELD_OUT, spec.max_examples)
     calibration, _ = _ordered(data, corpus.CALIBRATION, None)
     return Task(
         spec=spec,
         name=NAME,
         model=model,
-        tokenizer=AutoTokenizer.from_pretrained(folder),
+        tokenizer=tokenizer,
         texts=texts,
         labels=labels,
         label_names=list(card.classes),
@@ -70,6 +68,21 @@ def load(spec: TaskSpec, progress: Progress | None = None) -> Task:
         max_length=adapter.MAX_LENGTH,
         notes=_notes(data, card),
     )
+
+
+def load_model() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the quickstart's model and tokenizer alone.
+
+    Raises:
+        AssetError: A file is missing or damaged.
+    """
+    from transformers import AutoTokenizer
+
+    from autoprune.tasks.quickstart import adapter, checkpoint
+
+    card, folder = adapter.AdapterCard.read(), checkpoint.checkpoint_dir()
+    model = adapter.load_model(folder, adapter.read_adapter(card), card.classes)
+    return model, AutoTokenizer.from_pretrained(folder)
 
 
 def _ordered(data: Corpus, split: str, most: int | None) -> tuple[list[str], np.ndarray]:
