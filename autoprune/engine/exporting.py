@@ -68,7 +68,8 @@ def export_trial(
             raise ModelError(
                 "The model's weights are not those that were searched.", "Restore them, or search again with these."
             )
-        writer = OnnxWriter(task, policy, tables, stored_workload(record.workload)) if onnx else None
+        # Its graph is held against PyTorch on texts of the task; without it the model is all that is needed.
+        writer = OnnxWriter(load_task(spec), policy, tables, stored_workload(record.workload)) if onnx else None
         written = save_pruned(
             model,
             tokenizer,
