@@ -17,7 +17,7 @@ from autoprune.pruning.onnx_export import require_onnx
 from autoprune.pruning.tables import TableSet
 from autoprune.store import urls
 from autoprune.store.repository import Store
-from autoprune.tasks.base import TaskSpec, load_model
+from autoprune.tasks.base import TaskSpec, load_model, load_task
 from autoprune.tasks.digests import model_digest
 
 if TYPE_CHECKING:
