@@ -143,7 +143,8 @@ class SearchConfig(BaseModel):
     def _keep_what_was_typed(cls, given: Any, build: ModelWrapValidatorHandler[SearchConfig]) -> SearchConfig:
         config = build(given)
         if isinstance(given, dict):
-            config._as_typed = {name: given[name] for name in _PATHS if name in given}
+            typed = {name: given[name] for name in _PATHS if name in given}
+            config._as_typed = {name: text for name, text in typed.items() if text != getattr(config, name)}
         return config
 
     @field_validator("text_columns")

@@ -35,6 +35,7 @@ def test_what_was_typed_is_remembered_for_studies_of_early_versions(folder: Path
     typed = {"model": "model", "dataset": "./texts.csv"}
     config = SearchConfig.of(**typed).model_copy(update={"trials": 3})
     assert config.defining_as_typed() == config.defining() | typed
+    assert SearchConfig.of(space="quick", model=None) == SearchConfig.of()
     assert SearchConfig.of().defining_as_typed() == SearchConfig.of().defining()
 
 

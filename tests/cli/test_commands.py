@@ -156,7 +156,7 @@ def test_the_next_commands_name_the_database_only_where_an_option_did(
     [
         ("already_met", {"best": ROW}, 0, "without pruning"),
         ("infeasible", {}, 3, "floor, which no policy gets under, is 6.20 ms"),
-        ("not_met", {"nearest_infeasible": {**ROW, "ratio_ci95": [0.42, 0.44]}}, 3, "policy meets: 22.0ms."),
+        ("not_met", {"nearest_infeasible": {**ROW, "ratio_ci95": [0.42, 0.44]}}, 3, "policy meets: 22.0ms@p50."),
         ("too_noisy", {}, 4, "autoprune doctor"),
         ("interrupted", {}, 130, "same command goes on"),
     ],
