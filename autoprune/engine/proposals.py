@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from autoprune.engine.projection import Projector
 from autoprune.policy import PruningPolicy
 from autoprune.spaces.space import Space
-from autoprune.store.optuna_study import keep, set_constraint
+from autoprune.store.optuna_study import drop, keep, set_constraint
 
 POLICY_ATTR, DIGEST_ATTR, WHY_ATTR, KL_ATTR = "policy", "policy_digest", "why", "kl"
 AIM_ATTR = "aim"
@@ -91,14 +91,11 @@ class Proposer:
     def next(self) -> Proposal | None:
         """Return the next new policy, or None when the space seems exhausted.
 
-        Shapes that cannot meet their target and policies tried before are told as pruned: they cost
-        nothing and the sampler learns that they lead nowhere.
+        Shapes that cannot meet their target and policies tried before leave no trace: samplers find as much
+        without them (benchmarks/driver), and writing them costs as much as writing a policy.
         """
         for attempt in range(_TRIES):
-            if attempt >= _PATIENCE:
-                # A model that is sure of itself repeats what it knows; a random shape leads elsewhere.
-                self._study.enqueue_trial(self._random_params(attempt))
-            trial = self._study.ask(self._space.distributions())
+            trial = self._ask(attempt)
             aim = float(trial.user_attrs.get(AIM_ATTR, 1.0))
             target = aim * self._target(trial.params)
             policy = self._begun(trial) or self._projector.fit(self._space.shape(trial.params), target)
@@ -130,16 +127,23 @@ class Proposer:
         stored = trial.user_attrs.get(POLICY_ATTR)
         return None if stored is None else PruningPolicy.from_dict(json.loads(stored))
 
-    def _random_params(self, attempt: int) -> dict[str, Any]:
-        seed = len(self._known) * _TRIES + attempt
-        source = optuna.create_study(sampler=RandomSampler(seed=seed))
-        return source.ask(self._space.distributions()).params
+    def _ask(self, attempt: int) -> optuna.Trial:
+        own = self._study.sampler
+        if attempt >= _PATIENCE:
+            # A model that is sure of itself repeats what it knows; a random shape leads elsewhere.
+            self._study.sampler = RandomSampler(seed=len(self._known) * _TRIES + attempt)
+        try:
+            return self._study.ask(self._space.distributions())
+        finally:
+            self._study.sampler = own
 
     def _target(self, params: Mapping[str, Any]) -> float:
         """Return the latency aimed at: a share of the budget, but not below what can be reached."""
         return max(float(params["share"]) * self._limit_ms, min(self._limit_ms, self._floor_ms * 1.1))
 
     def _refuse(self, trial: optuna.Trial, why: str) -> None:
+        if drop(trial):
+            return
         trial.set_user_attr(WHY_ATTR, why)
         self._study.tell(trial, state=TrialState.PRUNED)
 

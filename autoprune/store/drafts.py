@@ -62,6 +62,19 @@ class DraftStorage(KnownTrials):
         self._place[written] = (study_id, number)  # beside the draft's own: whoever asked for it knows that one
         self._draft = None
 
+    def drop(self, trial_id: int) -> bool:
+        """Forget a trial that is a draft: its number is free again.
+
+        Returns:
+            Whether it was one; a trial that is on disk stays.
+        """
+        if trial_id != self._draft:
+            return False
+        study_id, _ = self._place.pop(trial_id)
+        self._trials[study_id].pop()
+        self._draft = None
+        return True
+
     def delete_study(self, study_id: int) -> None:
         """Delete a study with its trials."""
         super().delete_study(study_id)

@@ -62,6 +62,15 @@ def keep(trial: optuna.Trial) -> None:
         trial.storage.keep(trial._trial_id)
 
 
+def drop(trial: optuna.Trial) -> bool:
+    """Forget a trial that was asked for and leads nowhere.
+
+    Returns:
+        Whether that could be done; where not (it came from the queue, say), it must be told.
+    """
+    return isinstance(trial.storage, DraftStorage) and trial.storage.drop(trial._trial_id)
+
+
 def set_constraint(trial: optuna.Trial, value: float) -> None:
     """Record how far a trial is over the budget (<= 0: within it); call it before ``tell``.
 

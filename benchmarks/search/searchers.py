@@ -12,6 +12,7 @@ import numpy as np
 import optuna
 from account import Account, AccountedPool
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages import BaseStorage
 from world import World
 
 from autoprune._registry import SAMPLERS
@@ -84,14 +85,25 @@ class NoRecorder:
     def measurement(self, *args: Any, **more: Any) -> None: ...
 
 
-def product(world: World, sampler: str, seed: int, budget: float, limit: float) -> Account:
-    """Search as ``autoprune search --sampler`` does, on the product's space, with projection and rungs."""
+def product(
+    world: World, sampler: str, seed: int, budget: float, limit: float, storage: BaseStorage | None = None
+) -> Account:
+    """Search as ``autoprune search --sampler`` does, on the product's space, with projection and rungs.
+
+    Args:
+        world: What is searched.
+        sampler: Name of the sampler.
+        seed: Its seed.
+        budget: Share of dense.
+        limit: Full-evaluation equivalents.
+        storage: Optuna's; None: in memory, where refused proposals are told.
+    """
     account, interrupt = Account(world, budget), Interrupt()
     pool = AccountedPool(account, limit, lambda: setattr(interrupt, "requested", True))
     dense_ms = world.table.predict_statistic(_DENSE, world.lengths, world.n_protected)
     limit_ms, floor_ms = budget * dense_ms, world.floor_ratio * dense_ms
     space = world.space
-    study = optuna.create_study(directions=_DIRECTIONS, sampler=SAMPLERS.get(sampler)(seed))
+    study = optuna.create_study(storage=storage, directions=_DIRECTIONS, sampler=SAMPLERS.get(sampler)(seed))
     account.charge_lexicon()
     account.charge("dense", len(world.labels), 1.0)
     task: Any = SimpleNamespace(labels=world.labels, metric=SimpleNamespace(score=None))

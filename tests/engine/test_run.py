@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import optuna
 import pytest
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from autoprune._registry import SAMPLERS
@@ -24,6 +25,7 @@ from autoprune.latency.stats import LatencyStats
 from autoprune.latency.timing import PairedTiming
 from autoprune.spaces.schema import load_space_file
 from autoprune.spaces.space import Space
+from autoprune.store.drafts import DraftStorage
 
 N = 512
 
@@ -96,7 +98,7 @@ class FakeRecorder:
 
 @pytest.fixture
 def make():
-    def build(trials=12, workers=1, fail=(), sampler="random", interrupt=None):
+    def build(trials=12, workers=1, fail=(), sampler="random", interrupt=None, storage=None):
         rng = np.random.default_rng(0)
         dense = (rng.normal(size=(N, 4)) * 3).astype(np.float32)
         task = SimpleNamespace(labels=dense.argmax(1), metric=SimpleNamespace(score=accuracy))
@@ -105,7 +107,9 @@ def make():
         )
         space = Space(load_space_file("quick"), 6)
         projector = Projector(table, (256,), 2, "p50", {"lexicon": "sha256:0"}, 50.0)
-        study = optuna.create_study(directions=["minimize", "maximize"], sampler=SAMPLERS.get(sampler)(1))
+        study = optuna.create_study(
+            storage=storage, directions=["minimize", "maximize"], sampler=SAMPLERS.get(sampler)(1)
+        )
         study.enqueue_trial(space.dense_params())
         tell_values(study, study.ask(space.distributions()), 50.0, 1.0, 25.0)
         pool, recorder = FakePool(dense, workers, fail), FakeRecorder()
@@ -123,6 +127,15 @@ def make():
         )
 
     return build
+
+
+def test_refused_proposals_leave_no_trace_and_change_nothing_for_who_learns_nothing_from_them(make):
+    told, dropped = make(), make(storage=DraftStorage(InMemoryStorage()))
+    told.run()
+    dropped.run()
+    tried = [[t.user_attrs.get("policy_digest") for t in run.study.get_trials()[1:]] for run in (told, dropped)]
+    assert None in tried[0]
+    assert tried[1] == [digest for digest in tried[0] if digest is not None]
 
 
 @pytest.mark.parametrize("workers", [1, 4])

@@ -14,7 +14,7 @@ from autoprune._registry import SAMPLERS
 from autoprune.errors import StoreError
 from autoprune.store import Store
 from autoprune.store.drafts import DraftStorage
-from autoprune.store.optuna_study import DIRECTIONS, fail_stale, keep, open_optuna_study, set_constraint
+from autoprune.store.optuna_study import DIRECTIONS, drop, fail_stale, keep, open_optuna_study, set_constraint
 
 SPACE = {
     **{f"x{i}": FloatDistribution(0, 1) for i in range(12)},
@@ -73,6 +73,50 @@ def test_an_unwritten_trial_dies_with_its_process_and_a_kept_one_can_be_failed(s
     again = open_optuna_study(store, "s")
     assert fail_stale(again) == [(kept.params, {})]
     assert [trial.state for trial in again.get_trials()] == [TrialState.FAIL]
+
+
+def test_a_dropped_trial_leaves_no_trace(store: Store) -> None:
+    study = open_optuna_study(store, "s", optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial({"x0": 0.5})
+    queued = study.ask(SPACE)
+    assert not drop(queued)
+    dropped = study.ask(SPACE)
+    dropped.set_user_attr("why", "slow")
+    assert drop(dropped)
+    assert not drop(dropped)
+    with pytest.raises(KeyError):
+        study.tell(dropped, state=TrialState.PRUNED)
+    kept = study.ask(SPACE)
+    keep(kept)
+    assert not drop(kept)
+    assert [trial.params for trial in on_disk(store)] == [queued.params, kept.params]
+    assert [facts(trial) for trial in study.get_trials()] == [facts(trial) for trial in on_disk(store)]
+
+
+def test_optunas_own_memory_drops_nothing() -> None:
+    study = optuna.create_study()
+    trial = study.ask(SPACE)
+    keep(trial)
+    assert not drop(trial)
+    study.tell(trial, 1.0)
+
+
+@pytest.mark.parametrize("name", ["evolution", "autoprune", "tpe"])
+def test_samplers_bear_that_the_last_trial_is_gone(sqlite_url: str, name: str) -> None:
+    with Store.open(sqlite_url) as store:
+        study = open_optuna_study(store, "s", SAMPLERS.get(name)(0))
+        play(study, 18)
+        for number in (18, 19):
+            trial = study.ask(SPACE)
+            assert trial.number == number
+            assert drop(trial)
+            if number == 18:
+                optuna.load_study(study_name="s", storage=store.address.url).enqueue_trial({"x0": 0.5})
+        queued = study.ask(SPACE)  # now there is no trial 19 that the sampler may have seen
+        assert (queued.number, queued.params["x0"]) == (18, 0.5)
+        study.tell(queued, [1.0, 0.5])
+        play(study, 6)
+        assert len(on_disk(store)) == 25
 
 
 def test_the_next_trial_writes_the_one_before(store: Store) -> None:

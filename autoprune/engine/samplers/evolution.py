@@ -86,7 +86,8 @@ class EvolutionSampler(BaseSampler):
         """Read what is new: a finished trial once, a running one until it ends."""
         trials = study.get_trials(deepcopy=False)
         ended: list[FrozenTrial] = []
-        numbers = [*sorted(self._open), *range(self._next, len(trials))]
+        # The last of the open ones may have been dropped (store/drafts.py); its number is then free or another's.
+        numbers = [*(n for n in sorted(self._open) if n < len(trials)), *range(self._next, len(trials))]
         self._next, self._open = len(trials), set()
         for number in numbers:
             one = trials[number]

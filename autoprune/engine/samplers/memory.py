@@ -66,7 +66,8 @@ class Memory:
     def refresh(self, study: optuna.Study, guide: Guide) -> None:
         """Read what is new."""
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-        numbers = [*sorted(self._open), *range(self._next, len(trials))]
+        # The last of the open ones may have been dropped (store/drafts.py); its number is then free or another's.
+        numbers = [*(n for n in sorted(self._open) if n < len(trials)), *range(self._next, len(trials))]
         self._next, self._open, self.pending = len(trials), set(), []
         for number in numbers:
             if not trials[number].state.is_finished():
