@@ -18,7 +18,7 @@ from autoprune.engine.projection import Projector
 from autoprune.engine.proposals import DIGEST_ATTR, Proposer, known_digests, tell_values
 from autoprune.engine.run import Limits, SearchRun
 from autoprune.engine.scoreboard import Scoreboard
-from autoprune.errors import UnsupportedModelError
+from autoprune.errors import MeasurementError, UnsupportedModelError
 from autoprune.evaluate.evaluator import Outcome
 from autoprune.latency.cost_table import CostTable
 from autoprune.latency.stats import LatencyStats
@@ -264,3 +264,32 @@ def test_drift_of_dense_is_kept_and_said_and_changes_nothing_that_is_told(make):
     assert "60.0 ms now, +20% against 50.0 ms" in words[0]
     told = [[t.values for t in run.study.get_trials(states=(TrialState.COMPLETE,))] for run in (steady, moved)]
     assert told[0] == told[1]
+
+
+def test_a_policy_that_breaks_the_timer_fails_alone(make, monkeypatch):
+    run = make(trials=6)
+    own, broken = run.timer.measure, []
+
+    def measure(policy):
+        if not broken:
+            broken.append(policy.digest())
+            raise RuntimeError("CUDA out of memory")
+        return own(policy)
+
+    monkeypatch.setattr(run.timer, "measure", measure)
+    run.run()
+    failed = run.study.get_trials(states=(TrialState.FAIL,))
+    assert [t.user_attrs[DIGEST_ATTR] for t in failed] == broken
+    assert failed[0].user_attrs["why"] == "cannot be timed: RuntimeError: CUDA out of memory"
+    assert run.tried == 6
+
+
+def test_a_machine_that_cannot_be_timed_ends_the_search(make, monkeypatch):
+    run = make(trials=6)
+
+    def measure(policy):
+        raise MeasurementError("Others were timing.")
+
+    monkeypatch.setattr(run.timer, "measure", measure)
+    with pytest.raises(MeasurementError):
+        run.run()
