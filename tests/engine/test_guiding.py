@@ -34,7 +34,7 @@ def guide_and_study(budget, sampler=None):
     space = Space(load_space_file("quick"), 6)
     projector = Projector(TABLE, (256,), 2, "p50", TABLES, DENSE_MS)
     limit, floor = budget * DENSE_MS, 0.05 * DENSE_MS
-    guide = Guide(space, projector.surface(), projector.predict, TABLES, limit, floor, HarmModel.fit(PROBES))
+    guide = Guide(space, projector, limit, floor, HarmModel.fit(PROBES))
     study = optuna.create_study(sampler=sampler or AutopruneSampler(0, guide), directions=["minimize", "maximize"])
     return guide, study, Proposer(study, space, projector, limit, floor)
 
