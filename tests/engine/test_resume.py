@@ -32,7 +32,7 @@ from autoprune.latency.hardware import fingerprint
 from autoprune.latency.timing import PairedTiming
 from autoprune.latency.workload import Workload
 from autoprune.policy import PruningPolicy, Stage
-from autoprune.store.optuna_study import open_optuna_study
+from autoprune.store.optuna_study import keep, open_optuna_study
 from autoprune.store.repository import Store
 from autoprune.tasks.base import TaskSpec
 from autoprune.testing.studies import study_record
@@ -206,6 +206,7 @@ def left_measured(store, told):
         trials.append(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}))
         recorder.policy(policy)
         describe(trials[-1], policy)
+        keep(trials[-1])
         board.add(policy.digest(), 0, logits[number])
         quality = board.quality(policy.digest())
         recorder.evaluation(number, policy.digest(), quality, complete=True, logits=logits[number], seconds=1.0)
