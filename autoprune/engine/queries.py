@@ -160,4 +160,7 @@ def _trials(store: Store, study: str) -> dict[str, int]:
 
     from autoprune.engine.document import trial_counts
 
-    return trial_counts(optuna.load_study(study_name=study, storage=store.storage))
+    try:
+        return trial_counts(optuna.load_study(study_name=study, storage=store.storage))
+    except KeyError:  # killed before Optuna's study was made
+        return trial_counts(None)
