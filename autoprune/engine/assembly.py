@@ -109,7 +109,8 @@ def _known_logits(session: Session, store: Store, study: str, observer: Observer
     shared = shared_logits(store, session, study)
     if shared:
         observer.message(f"scoring    {len(shared)} policies are known from earlier studies of this model and data")
-    return {**shared, **stored_logits(store, study)}
+    own = stored_logits(store, study)
+    return shared | {digest: x for digest, x in own.items() if len(x) >= len(shared.get(digest, ()))}
 
 
 def _projector(

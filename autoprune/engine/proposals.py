@@ -123,7 +123,10 @@ class Proposer:
         self._projector.observe(policy, measured_ms)
 
     def _begun(self, trial: optuna.Trial) -> PruningPolicy | None:
-        """Return the policy that an earlier sitting began under these parameters, if that is what was asked for."""
+        """Return the policy that an earlier sitting began, if that is what was asked for.
+
+        Projected anew it would be another one: predictions have been corrected since.
+        """
         stored = trial.user_attrs.get(POLICY_ATTR)
         return None if stored is None else PruningPolicy.from_dict(json.loads(stored))
 

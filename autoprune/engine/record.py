@@ -66,6 +66,11 @@ class Recorder:
         )
         self.store.add_evaluation(self.study, trial, digest, row)
 
+    def knows(self, trial: int) -> bool:
+        """Say whether the trial's policy is kept as scored on all examples."""
+        rows = self.store.evaluations(self.study, samples=False)
+        return any(row.trial == trial and row.complete for row in rows)
+
     def measurement(
         self, kind: Kind, trial: int, digest: str, timing: PairedTiming, statistic: str, latency_ms: float, **more: Any
     ) -> None:

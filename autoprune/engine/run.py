@@ -129,8 +129,9 @@ class SearchRun:
                 return
             self._running[proposal.digest] = proposal
             self.recorder.policy(proposal.policy)
-            if self.scoreboard.done(proposal.digest) == self.scoreboard.n_examples:
-                self._record(proposal, 0.0)  # an earlier sitting scored it under a trial that was never told
+            scored = self.scoreboard.done(proposal.digest) == self.scoreboard.n_examples
+            if scored and not self.recorder.knows(proposal.trial.number):
+                self._record(proposal, 0.0)  # another study scored it
             self._go_on(proposal)
 
     def _go_on(self, proposal: Proposal) -> None:

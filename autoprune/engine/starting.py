@@ -11,13 +11,13 @@ from optuna.trial import TrialState
 from autoprune._registry import SAMPLERS
 from autoprune.engine import figures
 from autoprune.engine.decision import excess_ms
-from autoprune.engine.proposals import DIGEST_ATTR, POLICY_ATTR, describe, note_quality, tell_values
+from autoprune.engine.proposals import DIGEST_ATTR, describe, note_quality, tell_values
 from autoprune.engine.resume import stored_logits
 from autoprune.engine.scoreboard import Scoreboard
 from autoprune.errors import WorkerError
 from autoprune.evaluate.evaluator import Job
 from autoprune.policy import PruningPolicy
-from autoprune.store.optuna_study import delete_optuna_study, fail_stale, open_optuna_study
+from autoprune.store.optuna_study import delete_optuna_study, open_optuna_study, reopen_stale
 
 if TYPE_CHECKING:
     from autoprune.engine.events import Observer
@@ -34,7 +34,7 @@ _SEED_STRIDE = 1_000_003  # a resumed sampler must not propose again what its fi
 
 
 def open_study(store: Store, name: str, session: Session) -> optuna.Study:
-    """Open Optuna's study; what a dead driver had measured is told, what else it left running is enqueued again."""
+    """Open Optuna's study; what a dead driver had measured is told, what else it left running is gone on with."""
     study = open_optuna_study(store, name)
     begun = study.get_trials(deepcopy=False)
     if begun and begun[0].state is not TrialState.COMPLETE:
@@ -44,9 +44,7 @@ def open_study(store: Store, name: str, session: Session) -> optuna.Study:
     _tell_measured(study, store, session)
     ended = len(study.get_trials(deepcopy=False))
     study.sampler = SAMPLERS.get(session.config.sampler)((session.config.seed + ended * _SEED_STRIDE) % 2**32)
-    for params, known in fail_stale(study):
-        # With its policy: projected anew it would be another one, for predictions have been corrected since.
-        study.enqueue_trial(params, user_attrs={name: known[name] for name in (POLICY_ATTR,) if name in known})
+    reopen_stale(study)
     return study
 
 

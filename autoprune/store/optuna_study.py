@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -89,16 +89,14 @@ def set_constraint(trial: optuna.Trial, value: float) -> None:
     trial.storage.set_trial_system_attr(trial._trial_id, "constraints", [float(value)])
 
 
-def fail_stale(study: optuna.Study) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Fail the RUNNING trials that a dead driver left behind; call it with the study's lock held.
+def reopen_stale(study: optuna.Study) -> None:
+    """Put the RUNNING trials that a dead driver left behind back in the queue; call it with the study's lock held.
 
-    Returns:
-        Their parameters and user attributes (those without parameters left out), to be enqueued again.
+    They keep number, parameters and attributes. The queue goes by numbers, so they come before all that were
+    not begun: enqueued anew they would come last, and a search with few trials left would never reach them.
     """
-    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    for trial in stale:
-        study.tell(trial.number, state=TrialState.FAIL)
-    return [(dict(trial.params), dict(trial.user_attrs)) for trial in stale if trial.params]
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
 
 def delete_optuna_study(storage: BaseStorage, name: str) -> None:

@@ -253,6 +253,23 @@ def test_a_driver_killed_before_it_tells_leaves_no_ghost(options, monkeypatch):
     assert sum(found.data["trials"].values()) == options["trials"]
 
 
+def test_a_policy_that_waited_to_be_timed_comes_before_new_ones(options, monkeypatch):
+    config = SearchConfig.of(**{**options, "trials": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(run.SearchRun, "_timed", killed)
+        with pytest.raises(KeyboardInterrupt):
+            driver.search(config)
+    before = set(evaluated(options["db"])[1]) - {PruningPolicy().digest()}
+    found = driver.search(config)
+    _, after = evaluated(options["db"])
+    with Store.open(options["db"]) as store:
+        timed = {m.digest for m in store.measurements(found.data["study"]) if m.kind == "search"}
+    assert timed == before
+    assert set(after.values()) == {1}
+    study = optuna.load_study(study_name=found.data["study"], storage=f"sqlite:///{options['db']}")
+    assert not study.get_trials(states=(TrialState.FAIL,)), "the trial itself goes on"
+
+
 def test_a_driver_killed_while_it_makes_the_study_leaves_none(options, monkeypatch):
     monkeypatch.setattr(assembly, "note_dense", killed)
     with pytest.raises(KeyboardInterrupt):

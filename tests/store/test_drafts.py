@@ -14,7 +14,7 @@ from autoprune._registry import SAMPLERS
 from autoprune.errors import StoreError
 from autoprune.store import Store
 from autoprune.store.drafts import DraftStorage
-from autoprune.store.optuna_study import DIRECTIONS, drop, fail_stale, keep, open_optuna_study, set_constraint
+from autoprune.store.optuna_study import DIRECTIONS, drop, keep, open_optuna_study, reopen_stale, set_constraint
 
 SPACE = {
     **{f"x{i}": FloatDistribution(0, 1) for i in range(12)},
@@ -65,14 +65,16 @@ def test_a_trial_is_in_the_database_once_it_is_kept_or_told(store: Store) -> Non
     assert study.best_trials[0].user_attrs["kl"] == [[64, 0.5]]
 
 
-def test_an_unwritten_trial_dies_with_its_process_and_a_kept_one_can_be_failed(store: Store) -> None:
+def test_an_unwritten_trial_dies_with_its_process_and_a_kept_one_is_asked_again(store: Store) -> None:
     study = open_optuna_study(store, "s", optuna.samplers.RandomSampler(seed=0))
     kept = study.ask(SPACE)
     keep(kept)
     study.ask(SPACE)
     again = open_optuna_study(store, "s")
-    assert fail_stale(again) == [(kept.params, {})]
-    assert [trial.state for trial in again.get_trials()] == [TrialState.FAIL]
+    reopen_stale(again)
+    assert [trial.state for trial in again.get_trials()] == [trial.state for trial in on_disk(store)]
+    assert [(t.state, t.params) for t in on_disk(store)] == [(TrialState.WAITING, kept.params)]
+    assert again.ask(SPACE).params == kept.params
 
 
 def test_a_dropped_trial_leaves_no_trace(store: Store) -> None:

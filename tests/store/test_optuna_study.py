@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from autoprune.store import Store
-from autoprune.store.optuna_study import fail_stale, open_optuna_study, set_constraint
+from autoprune.store.optuna_study import open_optuna_study, reopen_stale, set_constraint
 from autoprune.testing.studies import make_study
 
 
@@ -61,7 +61,7 @@ def test_samplers_accept_the_double_constraint(sqlite_url: str, sampler: str) ->
         assert {trial.params["x"] <= 0.5 for trial in study.best_trials} == {True}
 
 
-def test_stale_trials_are_failed_and_what_they_were_is_returned(store: Store) -> None:
+def test_stale_trials_are_asked_again_before_all_that_wait(store: Store) -> None:
     study = open_optuna_study(store, "s", optuna.samplers.RandomSampler(seed=0))
     done, dead, early = study.ask(), study.ask(), study.ask()
     done.suggest_float("x", 0, 1)
@@ -69,12 +69,13 @@ def test_stale_trials_are_failed_and_what_they_were_is_returned(store: Store) ->
     value = dead.suggest_float("x", 0, 1)
     dead.set_user_attr("note", "kept")
     study.enqueue_trial({"x": 0.25})
-    again = open_optuna_study(store, "s")
-    assert fail_stale(again) == [({"x": value}, {"note": "kept"})]
-    states = [trial.state for trial in again.get_trials()]
-    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL, TrialState.WAITING]
-    assert fail_stale(again) == []
-    assert early.number == 2
+    again = open_optuna_study(store, "s", optuna.samplers.RandomSampler(seed=1))
+    reopen_stale(again)
+    assert [trial.state for trial in again.get_trials()] == [TrialState.COMPLETE, *[TrialState.WAITING] * 3]
+    asked = [again.ask({"x": optuna.distributions.FloatDistribution(0, 1)}) for _ in range(3)]
+    assert [trial.number for trial in asked] == [dead.number, early.number, 3]
+    assert (asked[0].params, asked[0].user_attrs) == ({"x": value}, {"note": "kept"})
+    assert asked[2].params == {"x": 0.25}
 
 
 def test_both_engines_have_the_settings(sqlite_url: str) -> None:

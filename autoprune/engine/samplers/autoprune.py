@@ -73,8 +73,8 @@ class AutopruneSampler(BaseSampler):
         """Return the parameters of the most promising candidate."""
         if self.guide is None or search_space != self.guide.space.distributions():
             return self._fallback.sample_relative(study, trial, search_space)
-        if "fixed_params" in trial.system_attrs:
-            return {}  # enqueued: nothing is left to choose
+        if trial.params or "fixed_params" in trial.system_attrs:
+            return {}  # begun by a dead driver, or enqueued: nothing is left to choose
         return self._propose(study, self.guide)
 
     def sample_independent(
