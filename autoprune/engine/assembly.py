@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def open_probe(session: Session, store: Store, name: str, known: StudyRecord | None, observer: Observer) -> ProbeResult:
     """Return the study's probe: measured, and the study made with it; or as it is stored."""
     if known is None:
-        probe = probe_session(session, store, observer, session.space.scorers(), session.space.reducers())
+        probe = probe_session(session, store, observer, session.space.scorer_choices(), session.space.reducer_choices())
         with store.transaction():  # both or none: a study without dense has no figures
             store.create_study(study_record(session, name, probe, dense_anchor(probe)))
             note_dense(session, store, name, probe)

@@ -13,11 +13,11 @@ import torch
 
 from autoprune.engine.landscape.curves import Curves
 from autoprune.engine.landscape.expected import Expected
-from autoprune.engine.landscape.removal import label_of_stage
 from autoprune.policy import Protect, PruningPolicy, Stage
 from autoprune.pruning.attach import attach
 from autoprune.pruning.tables import TableSet
 from autoprune.pruning.twin import twin
+from autoprune.spaces.choices import label_of_stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,9 +13,11 @@ from autoprune.engine.places import open_place
 from autoprune.engine.session import Session, open_session, versions
 from autoprune.engine.timing import Timer
 from autoprune.errors import AutopruneError
+from autoprune.latency.overheads import reducer_choices, scorer_choices
 from autoprune.latency.probe import ProbeResult, probe
 from autoprune.latency.reprobe import Recheck, covers, recheck
 from autoprune.policy import PruningPolicy
+from autoprune.spaces.choices import ReducerChoice, ScorerChoice
 from autoprune.store.repository import Store
 from autoprune.store.rows import MeasurementRow
 
@@ -90,7 +92,9 @@ def run_probe(
         session = open_session(config, observer, place)
         longest = max(session.workload.lengths)
         batches = {rows: session.task.inputs((longest,), rows)[0] for rows in batch_sizes}
-        result = probe_session(session, store, observer, SCORERS.names(), REDUCERS.names(), fresh=fresh)
+        scorers: list[str | ScorerChoice] = [*SCORERS.names(), *session.space.scorer_choices()]
+        reducers: list[str | ReducerChoice] = [*REDUCERS.names(), *session.space.reducer_choices()]
+        result = probe_session(session, store, observer, scorers, reducers, fresh=fresh)
         observer.message("probe      memory, energy, throughput")
         timer = session.timer(say=lambda text: observer.message(f"probe      {text}"))
         consumption = place.run(timer, consume, result, batches)
@@ -102,8 +106,8 @@ def probe_session(
     session: Session,
     store: Store,
     observer: Observer,
-    scorers: Iterable[str] | None = None,
-    reducers: Iterable[str] | None = None,
+    scorers: Iterable[str | ScorerChoice] | None = None,
+    reducers: Iterable[str | ReducerChoice] | None = None,
     *,
     fresh: bool = False,
 ) -> ProbeResult:
@@ -116,12 +120,12 @@ def probe_session(
         session: The loaded task.
         store: Where probes are kept.
         observer: Told of progress and of the findings.
-        scorers: Whose cost to measure; None takes the quick ones.
+        scorers: Whose cost to measure, by name or with parameters; None takes the quick ones.
         reducers: Likewise.
         fresh: Probe anew even if a stored probe fits.
     """
     observer.phase("probe")
-    wanted, others = _listed(scorers), _listed(reducers)
+    wanted, others = scorer_choices(scorers), reducer_choices(reducers)
     timer = session.timer(say=lambda text: observer.message(f"probe      {text}"))
     place = (session.hardware.digest(), session.task.model_digest, session.workload.digest())
     result = None if fresh else _stored(session, store, observer, timer, wanted, others)
@@ -133,17 +137,13 @@ def probe_session(
     return result
 
 
-def _listed(names: Iterable[str] | None) -> list[str] | None:
-    return None if names is None else list(names)
-
-
 def _stored(
     session: Session,
     store: Store,
     observer: Observer,
     timer: Timer,
-    scorers: list[str] | None,
-    reducers: list[str] | None,
+    scorers: list[ScorerChoice],
+    reducers: list[ReducerChoice],
 ) -> ProbeResult | None:
     """Return the stored probe with dense timed again; None if there is none that fits, and say why."""
     row = store.cost_table_row(session.hardware.digest(), session.task.model_digest, session.workload.digest())
@@ -162,7 +162,7 @@ def _stored(
     return found.result
 
 
-def _probe(timer: Timer, scorers: list[str] | None, reducers: list[str] | None) -> ProbeResult:
+def _probe(timer: Timer, scorers: list[ScorerChoice], reducers: list[ReducerChoice]) -> ProbeResult:
     return probe(
         timer.model,
         timer.inputs,

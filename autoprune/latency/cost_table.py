@@ -13,6 +13,7 @@ from autoprune._registry import REDUCERS, SCORERS
 from autoprune.errors import MeasurementError
 from autoprune.latency.stats import row_statistic
 from autoprune.policy import PruningPolicy, Stage
+from autoprune.spaces.choices import label_of, label_of_stage
 
 Points = tuple[tuple[int, float], ...]
 """(tokens, ms), tokens ascending."""
@@ -56,8 +57,9 @@ class CostTable:
         layers_ms: One row per layer, one entry per token count.
         around_ms: Embedding, head and what else is outside the layers, per token count.
         first_token: (tokens, ms) of the last layer when it computes the first token alone; empty: not possible.
-        scorers: Cost of scoring and selecting, by ``name@input`` or ``name@layer``, against the tokens scored.
-        reducers: Cost beyond ``drop``, by name.
+        scorers: Cost of scoring and selecting, by ``label@input`` or ``label@layer``, against the tokens scored.
+            The label is the name, with parameters in brackets where they are not the defaults.
+        reducers: Cost beyond ``drop``, by label.
         attention_share: Share of a layer's time spent before ``after_attention`` stages act.
         factors: Measured over predicted by method, from ``recalibrate``.
     """
@@ -98,7 +100,8 @@ class CostTable:
         """Return the predicted latency of a policy in milliseconds.
 
         Args:
-            policy: The policy. Scorers that were not measured cost what the dearest measured one does.
+            policy: The policy. A method whose parameters were not measured costs what it does with its defaults;
+                scorers that were not measured at all cost what the dearest measured one does.
             n_tokens: Tokens per row of the input.
             n_protected: How many of them never leave.
             counts: Says how many tokens stages leave, where ``threshold`` and ``mass`` depend on the scores;
@@ -207,7 +210,8 @@ class CostTable:
         total, before, paid = 0.0, float(n_tokens), set[str]()
         for stage, count in zip(policy.stages, after, strict=True):
             if stage.keep != 1.0:
-                reducer = self.reducers.get(stage.reduce)
+                label = label_of(stage.reduce, stage.reduce_params)
+                reducer = self.reducers.get(label, self.reducers.get(stage.reduce))
                 scorer = self._scorer(stage) if _asks_scorer(stage, paid) else self._cheapest()
                 total += scorer.at(before) + (reducer.at(before) if reducer else 0.0)
             before = count
@@ -218,10 +222,11 @@ class CostTable:
         return min(self.scorers.values(), key=lambda line: line.at(self.tokens[-1]), default=Line(0.0))
 
     def _scorer(self, stage: Stage) -> Line:
-        place = "input" if stage.layer == "input" else "layer"
-        for key in (f"{stage.scorer}@{place}", f"{stage.scorer}@input", f"{stage.scorer}@layer"):
-            if key in self.scorers:
-                return self.scorers[key]
+        places = ("input", "layer") if stage.layer == "input" else ("layer", "input")
+        for method in (label_of_stage(stage), stage.scorer):
+            for place in places:
+                if f"{method}@{place}" in self.scorers:
+                    return self.scorers[f"{method}@{place}"]
         return max(self.scorers.values(), key=lambda line: line.at(self.tokens[-1]), default=Line(0.0))
 
     def _factor(self, method: str) -> float:

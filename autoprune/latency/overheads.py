@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoprune._registry import SCORERS
+from autoprune._registry import REDUCERS, SCORERS
 from autoprune.errors import AutopruneError
 from autoprune.latency.cost_table import CostTable, Line
 from autoprune.latency.meter import interleave
@@ -19,6 +19,7 @@ from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning.attach import attach
 from autoprune.pruning.tables import TableSet
 from autoprune.pruning.twin import twin
+from autoprune.spaces.choices import ReducerChoice, ScorerChoice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from autoprune.latency.workload import Workload
 
+QUICK_SCORERS = ("random", "truncate", "lexicon", "cls_attention")
+QUICK_REDUCERS = ("drop", "fuse")
 _KEEP = 0.5
 Candidates = Mapping[str, tuple[PruningPolicy, TableSet | None]]
 
@@ -77,6 +80,28 @@ class Bench:
         return make_runner(pruned, self.workload, inputs, self.say)
 
 
+def scorer_choices(wanted: Iterable[str | ScorerChoice] | None) -> list[ScorerChoice]:
+    """Return scorers with their parameters, none twice.
+
+    Args:
+        wanted: Names have the default parameters; None stands for ``QUICK_SCORERS``.
+    """
+    chosen = [name for name in QUICK_SCORERS if name in SCORERS] if wanted is None else wanted
+    choices = [ScorerChoice(scorer=one) if isinstance(one, str) else one for one in chosen]
+    return list({choice.label: choice for choice in choices}.values())
+
+
+def reducer_choices(wanted: Iterable[str | ReducerChoice] | None) -> list[ReducerChoice]:
+    """Return reducers with their parameters, none twice.
+
+    Args:
+        wanted: Names have the default parameters; None stands for ``QUICK_REDUCERS``.
+    """
+    chosen = [name for name in QUICK_REDUCERS if name in REDUCERS] if wanted is None else wanted
+    choices = [ReducerChoice(reduce=one) if isinstance(one, str) else one for one in chosen]
+    return list({choice.label: choice for choice in choices}.values())
+
+
 def stand_in_tables(bench: Bench, scorer: str) -> tuple[dict[str, Any], TableSet | None]:
     """Return parameters and a random table for a scorer that needs a learned one: it costs what the true one does."""
     columns: tuple[str, ...] = getattr(SCORERS.get(scorer), "table_columns", ())
@@ -91,9 +116,14 @@ def stand_in_tables(bench: Bench, scorer: str) -> tuple[dict[str, Any], TableSet
 
 
 def measure_overheads(
-    bench: Bench, table: CostTable, scorers: Iterable[str], reducers: Iterable[str], rounds: int, max_seconds: float
+    bench: Bench,
+    table: CostTable,
+    scorers: Iterable[ScorerChoice],
+    reducers: Iterable[ReducerChoice],
+    rounds: int,
+    max_seconds: float,
 ) -> tuple[CostTable, list[str]]:
-    """Return the table with the costs of the scorers and reducers named, and what could not be measured.
+    """Return the table with the costs of the scorers and reducers given, and what could not be measured.
 
     A scorer is run where it can stand (at the input, before the middle layer) with keep 0.5 and
     ``drop``, on the full length and on a quarter (on the full length alone where each length must be
@@ -103,21 +133,21 @@ def measure_overheads(
     Args:
         bench: What to measure on.
         table: Knows the layers.
-        scorers: Names.
-        reducers: Names; ``drop`` costs nothing beyond itself.
+        scorers: With their parameters.
+        reducers: Likewise; ``drop`` costs nothing beyond itself.
         rounds: How often each is timed.
         max_seconds: Cap on all of it.
     """
     candidates: dict[str, tuple[PruningPolicy, TableSet | None]] = {}
     for scorer in scorers:
-        params, tables = stand_in_tables(bench, scorer)
+        params, tables = stand_in_tables(bench, scorer.scorer)
         for place, layer in (("input", "input"), ("layer", bench.middle)):
-            stage = Stage(layer, scorer, keep=_KEEP, params=params)  # type: ignore[arg-type]
-            candidates[f"{scorer}@{place}"] = (PruningPolicy((stage,)), tables)
+            stage = Stage(layer, scorer.scorer, keep=_KEEP, params={**params, **scorer.params})  # type: ignore[arg-type]
+            candidates[f"{scorer.label}@{place}"] = (PruningPolicy((stage,)), tables)
     base = _reducer_base()
-    for reducer in {*reducers, "drop"}:
-        stage = Stage(bench.middle, base, keep=_KEEP, reduce=reducer)
-        candidates[f"reduce:{reducer}"] = (PruningPolicy((stage,)), None)
+    for reducer in (ReducerChoice(reduce="drop"), *reducers):
+        stage = Stage(bench.middle, base, keep=_KEEP, reduce=reducer.reduce, reduce_params=reducer.params)
+        candidates[f"reduce:{reducer.label}"] = (PruningPolicy((stage,)), None)
     costs, notes = _time_candidates(bench, table, candidates, rounds, max_seconds)
     drop = dict(costs.get("reduce:drop", []))
     extra = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoprune._registry import REDUCERS, SCORERS
+from autoprune._registry import SCORERS
 from autoprune.errors import AutopruneError, MeasurementError
 from autoprune.latency.consumption import flops, model_bytes
 from autoprune.latency.cost_table import CostTable, Points
@@ -18,7 +18,7 @@ from autoprune.latency.exclusive import timing_lock
 from autoprune.latency.machine import machine_warnings
 from autoprune.latency.memory import forward_peak_bytes
 from autoprune.latency.meter import Meter, MeterSettings, PairedTiming, interleave
-from autoprune.latency.overheads import Bench, measure_overheads
+from autoprune.latency.overheads import Bench, measure_overheads, reducer_choices, scorer_choices
 from autoprune.latency.probe_result import ProbeResult
 from autoprune.latency.runners import device_timer, make_runner, n_tokens, shorten
 from autoprune.latency.stats import NS_PER_MS, IntArray
@@ -36,6 +36,7 @@ from autoprune.latency.threads import pin_threads
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning.families import Family, family_of
 from autoprune.pruning.protect import protected_count
+from autoprune.spaces.choices import ReducerChoice, ScorerChoice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ProbeResult", "probe"]
 
-QUICK_SCORERS = ("random", "truncate", "lexicon", "cls_attention")
-QUICK_REDUCERS = ("drop", "fuse")
 _PASSES = 20  # dense forwards' worth that a point may take
 _SWEEP_ROUNDS = 10
 _OVERHEAD_ROUNDS = 8
@@ -63,8 +62,8 @@ def probe(
     statistic: str = "p50",
     progress: Callable[[str], None] | None = None,
     tokenizer: Any = None,
-    scorers: Iterable[str] | None = None,
-    reducers: Iterable[str] | None = None,
+    scorers: Iterable[str | ScorerChoice] | None = None,
+    reducers: Iterable[str | ReducerChoice] | None = None,
     tokens: Sequence[int] | None = None,
     tokenize: Callable[[int], Mapping[str, Tensor]] | None = None,
     memory: bool = False,
@@ -81,8 +80,8 @@ def probe(
         statistic: The budget's statistic: the floor is given in it.
         progress: Is told in words what happens.
         tokenizer: Names the special tokens; None: see ``attach``.
-        scorers: Whose cost to measure, such as those of the search space; None takes ``QUICK_SCORERS``,
-            () none. The table charges the others as the dearest measured one.
+        scorers: Whose cost to measure, such as those of the search space, by name or with parameters; None
+            takes ``QUICK_SCORERS``, () none. The table charges the others as the dearest measured one.
         reducers: Likewise; None takes ``QUICK_REDUCERS``.
         tokens: Points of the sweep; None takes a ladder up to the longest input.
         tokenize: Turns input number i from text into tensors, for the end-to-end figure.
@@ -243,11 +242,13 @@ class _Prober:
         return [(n, runner) for n in chosen]
 
     def overheads(
-        self, table: CostTable, scorers: Iterable[str] | None, reducers: Iterable[str] | None
+        self,
+        table: CostTable,
+        scorers: Iterable[str | ScorerChoice] | None,
+        reducers: Iterable[str | ReducerChoice] | None,
     ) -> tuple[CostTable, list[str]]:
         """Time the scorers and reducers; see ``measure_overheads``."""
-        chosen = [name for name in QUICK_SCORERS if name in SCORERS] if scorers is None else list(scorers)
-        others = [name for name in QUICK_REDUCERS if name in REDUCERS] if reducers is None else list(reducers)
+        chosen, others = scorer_choices(scorers), reducer_choices(reducers)
         if not chosen and not others:
             return table, []
         seconds = _PASSES * (2 * len(chosen) + len(others) + 1) * table.dense(n_tokens(self.longest)) / 1e3

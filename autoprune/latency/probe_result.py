@@ -33,7 +33,7 @@ class ProbeResult:
         floor_ratio: Measured latency of the floor policy over that of dense.
         floor_ratio_ci: Its 95 % interval.
         cost_table: Predicts the latency of any policy.
-        scorer_ms: What each scorer costs at full length, by ``name@input`` or ``name@layer``.
+        scorer_ms: What each scorer costs at full length, by ``label@input`` or ``label@layer``.
         notes: Flat regions, disturbances and what could not be measured, in words.
         seconds: What the probe took.
         end_to_end_ms: Median of tokenising and running one input, or None if not asked for.

@@ -7,16 +7,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from autoprune._registry import REDUCERS, SCORERS
 from autoprune.latency.exclusive import timing_lock
 from autoprune.latency.machine import machine_warnings
 from autoprune.latency.meter import Meter, MeterSettings, PairedTiming
-from autoprune.latency.overheads import Bench
-from autoprune.latency.probe import QUICK_REDUCERS, QUICK_SCORERS
+from autoprune.latency.overheads import Bench, reducer_choices, scorer_choices
 from autoprune.latency.probe_result import ProbeResult
 from autoprune.latency.runners import device_timer, make_runner
 from autoprune.latency.sweep import flat_regions
 from autoprune.latency.threads import pin_threads
+from autoprune.spaces.choices import ReducerChoice, ScorerChoice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,20 +41,24 @@ class Recheck:
     why: str
 
 
-def covers(stored: ProbeResult, scorers: Iterable[str] | None, reducers: Iterable[str] | None) -> bool:
+def covers(
+    stored: ProbeResult,
+    scorers: Iterable[str | ScorerChoice] | None,
+    reducers: Iterable[str | ReducerChoice] | None,
+) -> bool:
     """Say whether a stored probe knows the cost of these scorers and reducers, or why it cannot be known.
 
     Args:
         stored: The stored probe.
-        scorers: Names; None takes those that ``probe`` takes.
+        scorers: As ``probe`` takes them.
         reducers: Likewise.
     """
     table = stored.cost_table
     noted = {note.split(_NOT_MEASURED)[0].removeprefix("reduce:") for note in stored.notes if _NOT_MEASURED in note}
     known = {name.split("@")[0] for name in table.scorers} | {*table.reducers, "drop"} | noted
-    wanted = [name for name in QUICK_SCORERS if name in SCORERS] if scorers is None else list(scorers)
-    others = [name for name in QUICK_REDUCERS if name in REDUCERS] if reducers is None else list(reducers)
-    return {*wanted, *others} <= known
+    wanted = {choice.label for choice in scorer_choices(scorers)}
+    others = {choice.label for choice in reducer_choices(reducers)}
+    return wanted | others <= known
 
 
 def recheck(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from autoprune._registry import AXES, REDUCERS, SCORERS, Registry
 from autoprune.spaces.axis import NOT_YET
+
+if TYPE_CHECKING:
+    from autoprune.policy import Stage
 
 _NO_TABLE = "sha256:"
 
@@ -117,6 +120,12 @@ def label_of(name: str, params: Mapping[str, Any]) -> str:
         return name
     inner = ",".join(f"{key}={params[key]}".lower() for key in sorted(params))
     return f"{name}({inner})"
+
+
+def label_of_stage(stage: Stage) -> str:
+    """Return the name under which a space knows the scorer; which table it reads is no part of it."""
+    params = {name: value for name, value in stage.params.items() if name != "table"}
+    return label_of(stage.scorer, params)
 
 
 def distinct(values: list[Any]) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from autoprune.policy import Layer, Protect, Selector
-from autoprune.spaces.choices import ScorerChoice
+from autoprune.spaces.choices import ReducerChoice, ScorerChoice
 from autoprune.spaces.inside import Inside
 from autoprune.spaces.schema import SpaceFile
 from autoprune.spaces.shape import Shape, ShapeStage, Where
@@ -50,9 +50,15 @@ class Space:
         """Return the names of all scorers that the space can propose."""
         return {choice.scorer for choice in (*self._input.values(), *self._inside.scorers)}
 
-    def reducers(self) -> set[str]:
-        """Return the names of all reducers that the space can propose."""
-        return {"drop", *(choice.reduce for choice in self._inside.reducers)}
+    def scorer_choices(self) -> list[ScorerChoice]:
+        """Return all scorers that the space can propose, with their parameters, none twice."""
+        return list({choice.label: choice for choice in (*self._input.values(), *self._inside.scorers)}.values())
+
+    def reducer_choices(self) -> list[ReducerChoice]:
+        """Return all reducers that the space can propose, with their parameters, none twice."""
+        return list(
+            {choice.label: choice for choice in (ReducerChoice(reduce="drop"), *self._inside.reducers)}.values()
+        )
 
     def selectors(self) -> set[Selector]:
         """Return all selectors that the space can propose."""

@@ -1,6 +1,6 @@
 """An exported model timed with ``time.perf_counter`` alone: no meter, no lock, no statistics of autoprune.
 
-    python benchmarks/latency/independent.py OUT_DIR [--tokens 256] [--rounds 40] [--threads 1]
+    python benchmarks/latency/independent.py OUT_DIR [--tokens 256] [--rounds 120] [--threads N]
 
 Prints the ratio of medians of ``autoprune.load(OUT_DIR)`` and of the same weights without a policy,
 taken in turn, beside the ratio that the export promises (goal: within 5 %).
@@ -21,21 +21,22 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import autoprune
 
 
-def promised_ratio(folder: Path) -> float | None:
-    """Return ``ratio`` of the exported figures, wherever the file keeps them."""
-    figures = json.loads((folder / "autoprune_policy.json").read_text(encoding="utf-8")).get("figures") or {}
-    value = figures.get("ratio")
-    return float(value) if value is not None else None
+def promise_of(folder: Path) -> tuple[float | None, int]:
+    """Return the promised ratio, if there is one, and the threads that it was measured with."""
+    document = json.loads((folder / "autoprune_policy.json").read_text(encoding="utf-8"))
+    value = (document.get("figures") or {}).get("ratio")
+    return None if value is None else float(value), int((document.get("workload") or {}).get("threads", 1))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=120)  # medians of 40 still move by several percent on 2 cores
+    parser.add_argument("--threads", type=int, help="default: as many as the promise was measured with")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    promised, threads = promise_of(options.folder)
+    torch.set_num_threads(options.threads or threads)
     models: dict[str, Any] = {
         "dense": AutoModelForSequenceClassification.from_pretrained(options.folder),
         "pruned": autoprune.load(str(options.folder)),
@@ -53,7 +54,7 @@ def main() -> None:
                 if number >= 3:
                     seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
-    ratio, promised = medians["pruned"] / medians["dense"], promised_ratio(options.folder)
+    ratio = medians["pruned"] / medians["dense"]
     print(f"dense {medians['dense'] * 1e3:.2f} ms, pruned {medians['pruned'] * 1e3:.2f} ms, ratio {ratio:.3f}")
     if promised:
         off = ratio / promised - 1

@@ -136,7 +136,7 @@ def measure(work: Path, sample: int) -> None:
     tables, digests = open_lexicon(session.task, work)
     space = session.space
     with Store.open(str(work / "probe.db")) as store:
-        probe = probe_session(session, store, observer, space.scorers(), space.reducers(), fresh=True)
+        probe = probe_session(session, store, observer, space.scorer_choices(), space.reducer_choices(), fresh=True)
     facts = {
         "probe": probe.to_dict(),
         "lengths": list(session.workload.lengths),

@@ -82,6 +82,20 @@ def test_unmeasured_scorer_is_charged_the_dearest() -> None:
     assert found - TABLE.ideal(policy(Stage("input", "lexicon", keep=0.5)), 256, 2) == pytest.approx(0.2 + 2.56)
 
 
+def test_parameters_have_a_cost_of_their_own_where_it_was_measured() -> None:
+    known = TABLE.with_costs({"cls_attention(value_weighted=true)@layer": Line(5.0)}, {"merge(metric=keys)": Line(7.0)})
+
+    def over(stage: Stage) -> float:
+        return known.predict(policy(stage), 256, 2) - known.ideal(policy(stage), 256, 2)
+
+    plain, weighted = {"value_weighted": False}, {"value_weighted": True}
+    assert over(Stage(2, "cls_attention", keep=0.5, params=weighted)) == pytest.approx(5.0)
+    assert over(Stage(2, "cls_attention", keep=0.5)) == pytest.approx(0.2 + 2.56)
+    assert over(Stage(2, "cls_attention", keep=0.5, params=plain)) == pytest.approx(0.2 + 2.56)
+    fused = Stage(2, "cls_attention", keep=0.5, reduce="merge", reduce_params={"metric": "keys"})
+    assert over(fused) == pytest.approx(over(Stage(2, "cls_attention", keep=0.5, reduce="merge")) + 7.0)
+
+
 def test_counts_of_threshold_stages_can_be_given() -> None:
     stage = policy(Stage("input", "truncate", threshold=1.0))
     assert TABLE.predict(stage, 256, 2) > TABLE.predict(stage, 256, 2, lambda policy, n, held: [n / 4])

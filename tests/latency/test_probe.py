@@ -8,10 +8,13 @@ import torch
 
 from autoprune.errors import MeasurementError, UnsupportedModelError
 from autoprune.latency import probe as room
+from autoprune.latency.overheads import QUICK_SCORERS
 from autoprune.latency.probe import ProbeResult, probe
+from autoprune.latency.reprobe import covers
 from autoprune.latency.workload import Workload
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning.attach import attach
+from autoprune.spaces.choices import ReducerChoice, ScorerChoice
 
 WORKLOAD = Workload.fixed(64, 2)
 
@@ -53,13 +56,24 @@ def test_table_adds_up_to_the_sweep(found: ProbeResult) -> None:
 
 
 def test_every_scorer_that_fits_was_measured(found: ProbeResult) -> None:
-    assert {name.split("@")[0] for name in found.scorer_ms} == set(room.QUICK_SCORERS)
+    assert {name.split("@")[0] for name in found.scorer_ms} == set(QUICK_SCORERS)
     assert "cls_attention@layer" in found.scorer_ms
     assert "cls_attention@input" not in found.scorer_ms
     assert "fuse" in found.cost_table.reducers
     lexicon = Stage("input", "lexicon", keep=0.5, params={"table": "sha256:x"})
     policy = PruningPolicy((lexicon, Stage(2, "random", keep=0.3)))
     assert found.cost_table.predict(policy, 64, 2) > found.cost_table.ideal(policy, 64, 2) > 0
+
+
+def test_parameters_are_measured_beside_the_defaults(bert: Any, make_batch: Any) -> None:
+    scorers = ["norm", "received_attention", ScorerChoice(scorer="received_attention", params={"method": "exact"})]
+    reducers = [ReducerChoice(reduce="merge", params={"metric": "keys"}), "merge", "merge"]
+    found = probe(bert, [make_batch(32)] * 2, WORKLOAD, scorers=scorers, reducers=reducers, tokens=(8, 32))
+    places = {"norm@layer", "received_attention@layer", "received_attention(method=exact)@layer"}
+    assert set(found.scorer_ms) == places
+    assert set(found.cost_table.reducers) == {"drop", "merge", "merge(metric=keys)"}
+    assert covers(found, scorers, reducers)
+    assert not covers(found, [ScorerChoice(scorer="norm", params={"of": "value"})], [])
 
 
 def test_floor_is_the_strongest_policy_and_is_measured(found: ProbeResult, bert: Any, make_batch: Any) -> None:

@@ -67,7 +67,7 @@ def test_everything_names_all_methods_that_a_search_can_serve():
     """Tables other than the lexicon's are not made by a search; the gradient of saliency is slower than dense."""
     space = Space(load_space_file("everything"), 12)
     assert set(SCORERS.names()) - space.scorers() == {"saliency", "frequency", "stopwords", "surprisal"}
-    assert set(REDUCERS.names()) == space.reducers()
+    assert set(REDUCERS.names()) == {choice.reduce for choice in space.reducer_choices()}
 
 
 def test_listing_needs_no_torch():

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from autoprune.engine.landscape.removal import label_of_stage
 from autoprune.pruning.selectors import keep_counts, ranking, scored_counts
+from autoprune.spaces.choices import label_of_stage
 
 if TYPE_CHECKING:
     from torch import Tensor

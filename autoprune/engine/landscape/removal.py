@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.spaces.choices import label_of
+from autoprune.spaces.choices import label_of, label_of_stage
 
 if TYPE_CHECKING:
-    from autoprune.policy import PruningPolicy, Selector, Stage
+    from autoprune.policy import PruningPolicy, Selector
     from autoprune.spaces.space import Shape
 
 Floats = NDArray[np.float64]
@@ -73,12 +73,6 @@ def method_of(policy: PruningPolicy) -> Method:
 def _unless_keep(selector: Selector) -> str:
     """Return the name of a selector, but nothing for the usual one: having a stage differs in its scorer already."""
     return NONE if selector == "keep" else selector
-
-
-def label_of_stage(stage: Stage) -> str:
-    """Return the name under which a space knows the scorer; which table it reads is no part of it."""
-    params = {name: value for name, value in stage.params.items() if name != "table"}
-    return label_of(stage.scorer, params)
 
 
 def weights_of(shape: Shape, n_layers: int) -> Floats:
