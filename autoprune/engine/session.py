@@ -6,8 +6,8 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from autoprune.budget import Budget
@@ -156,20 +156,20 @@ def open_session(config: SearchConfig, observer: Observer, place: TimingPlace | 
         raise ConfigError(f"There is no device {config.device!r}.", "Use cpu, cuda, cuda:N or mps.")
     inputs = task.inputs(lengths, config.batch_size)
     place = place or LocalPlace()
-    threads = place.threads(config.threads, task.model, inputs)
-    observer.message(f"threads    {threads.count} ({threads.reason})")
     workload = Workload(
         batch_size=config.batch_size,
         lengths=lengths,
         length_source=source,
         dtype=config.dtype,
         device=config.device,
-        threads=threads.count,
         attention=config.attention,
         runtime=config.runtime,
     )
     plain_model = task.model
-    task.model = prepare_model(plain_model, workload)
+    if config.device == "cpu":  # elsewhere the trial of threads runs on the CPU, before the model leaves it
+        task.model = prepare_model(plain_model, workload)
+    workload = replace(workload, threads=_threads(config, place, task, inputs, observer))
+    task.model = prepare_model(task.model, workload)
     if config.ray_address is None:  # on a cluster, GPUs may come with nodes that join later
         check_gpus(config.workers, config.worker_gpus)
     n_protected = _protected(task, space.protect, inputs)
@@ -217,6 +217,16 @@ def _lengths(config: SearchConfig, task: Task) -> tuple[tuple[int, ...], str]:
     if wanted == "data":
         return stratified_lengths(task.lengths, _TIMED_INPUTS), "data"
     return (wanted,) * _SAME_LENGTH_INPUTS, f"fixed:{wanted}"
+
+
+def _threads(
+    config: SearchConfig, place: TimingPlace, task: Task, inputs: Sequence[Mapping[str, Tensor]], observer: Observer
+) -> int:
+    """Return with how many threads to time, and say why; ``auto`` tries the model in the arithmetic that is timed."""
+    choice = place.threads(config.threads, task.model, inputs)
+    tried = "; tried with the runtime eager" if config.threads == "auto" and config.runtime != "eager" else ""
+    observer.message(f"threads    {choice.count} ({choice.reason}{tried})")
+    return choice.count
 
 
 def _protected(task: Task, protect: Protect, inputs: list[dict[str, Tensor]]) -> int:

@@ -3,13 +3,17 @@
 import json
 
 import pytest
+import torch
 
 from autoprune.config import SearchConfig
 from autoprune.engine import probing
 from autoprune.engine.events import Observer
+from autoprune.engine.places import LocalPlace
 from autoprune.engine.probing import run_probe
+from autoprune.engine.session import open_session
 from autoprune.errors import ConfigError
 from autoprune.latency.reprobe import Recheck
+from autoprune.latency.threads import ThreadChoice
 from autoprune.store.repository import Store
 
 
@@ -98,6 +102,24 @@ def test_eager_attention_is_timed_when_asked(options):
     report = run_probe(SearchConfig.of(**options, seq_len=32, attention="eager"))
     assert report.session.workload.attention == "eager"
     assert report.session.task.model.config._attn_implementation == "eager"
+
+
+def test_threads_are_tried_in_the_arithmetic_that_is_timed(options):
+    tried, listener = [], Listener()
+
+    class Place(LocalPlace):
+        def threads(self, wanted, model, inputs):
+            tried.append(model.dtype)
+            return ThreadChoice(2, "tried")
+
+    wanted = {**options, "threads": "auto", "seq_len": 32}
+    session = open_session(SearchConfig.of(**wanted, dtype="bfloat16"), listener, Place())
+    assert tried == [torch.bfloat16]
+    assert session.workload.threads == 2
+    assert session.plain_model.dtype == torch.float32
+    assert "threads    2 (tried)" in listener.said
+    open_session(SearchConfig.of(**wanted, runtime="compile"), listener, Place())
+    assert "threads    2 (tried; tried with the runtime eager)" in listener.said
 
 
 def test_onnxruntime_without_its_extra_is_refused_before_anything_is_loaded(options, monkeypatch):
