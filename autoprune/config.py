@@ -50,7 +50,8 @@ class SearchConfig(BaseModel):
         db: Database URL or file; None is the default file.
         study: Name of the study; None derives it from what defines the search.
         batch_size: Batch size of the timed workload.
-        seq_len: Tokens per timed input, ``data`` (lengths of the data set), or None (task's default).
+        seq_len: Tokens per timed input, a list with one timed input each, ``data`` (lengths of the data set), or
+            None (task's default).
         threads: CPU threads of the timed workload, or ``auto``.
         device: Torch device of the timed workload.
         dtype: Number type of the timed workload.
@@ -83,7 +84,7 @@ class SearchConfig(BaseModel):
     db: str | None = None
     study: str | None = None
     batch_size: int = Field(default=1, ge=1, le=4096)
-    seq_len: int | Literal["data"] | None = None
+    seq_len: int | tuple[int, ...] | Literal["data"] | None = None
     threads: int | Literal["auto"] = "auto"
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "int8"] = "float32"
@@ -117,9 +118,16 @@ class SearchConfig(BaseModel):
         Budget.parse(config.budget)
         return config
 
+    @field_validator("seq_len")
+    @classmethod
+    def _lengths(cls, value: int | tuple[int, ...] | str | None) -> int | tuple[int, ...] | str | None:
+        if isinstance(value, tuple) and (not value or min(value) < 1):
+            raise ValueError(f"must be whole numbers from 1, not {', '.join(map(str, value)) or 'none'}")
+        return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
     @field_validator("workers", "threads", "seq_len")
     @classmethod
-    def _positive(cls, value: int | str | None) -> int | str | None:
+    def _positive(cls, value: int | tuple[int, ...] | str | None) -> int | tuple[int, ...] | str | None:
         if isinstance(value, int) and value < 1:
             raise ValueError(f"must be a whole number from 1, not {value}")
         return value

@@ -55,24 +55,30 @@ class CountsType(click.ParamType["tuple[int, ...]"]):
         return tuple(sorted({int(part) for part in parts}))
 
 
-class CountOr(click.ParamType["int | str"]):
+class CountOr(click.ParamType["int | str | tuple[int, ...]"]):
     """A whole number from 1, or one word.
 
     Args:
         word: The word.
+        several: Whether a list of numbers, separated by commas, will do as well.
     """
 
-    def __init__(self, word: str) -> None:
-        self.word = word
+    def __init__(self, word: str, *, several: bool = False) -> None:
+        self.word, self.several = word, several
         self.name = f"number|{word}"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str | tuple[int, ...]:
         """Return the value; what cannot be read is a usage error."""
         if value == self.word:
             return self.word
-        if not str(value).isdecimal() or int(value) < 1:
-            self.fail(f"{value!r} is neither {self.word!r} nor a whole number from 1.", param, ctx)
-        return int(value)
+        parts = str(value).split(",") if self.several else [str(value)]
+        if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts):
+            lists = ", nor a list of such (64,128)" if self.several else ""
+            self.fail(f"{value!r} is neither {self.word!r} nor a whole number from 1{lists}.", param, ctx)
+        numbers = tuple(map(int, parts))
+        return numbers if len(numbers) > 1 else numbers[0]
 
 
 def stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -124,9 +130,9 @@ workload_options = stacked(
     click.option("--batch-size", type=click.IntRange(1, 4096), default=1, show_default=True, help="Texts per forward."),
     click.option(
         "--seq-len",
-        type=CountOr("data"),
-        metavar="N|data",
-        help="Tokens per timed text, or `data` for the data set's lengths; default the task's own.",
+        type=CountOr("data", several=True),
+        metavar="N[,N...]|data",
+        help="Tokens per timed text, a list of lengths, or `data` for the data set's; default the task's own.",
     ),
     click.option(
         "--threads",

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.engine import figures
 from autoprune.engine.assembly import assemble
-from autoprune.engine.lexicons import open_tables
 from autoprune.engine.promise import Promise, make_promise
 from autoprune.engine.run import Limits
+from autoprune.engine.tables import open_tables
 from autoprune.policy import PruningPolicy
 from autoprune.store.rows import FrontRow
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from autoprune.engine.tables import MADE
 from autoprune.errors import AutopruneError, ConfigError, PolicyError
 from autoprune.policy import Layer, PruningPolicy, Selector, Stage
 from autoprune.pruning.methods import takes_table
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from autoprune.spaces.schema import SpaceFile
 
 _NO_TABLE = "sha256:"
-_MADE = {"lexicon"}  # whose tables engine/lexicons.py learns
 
 
 class Fitter:
@@ -88,8 +88,8 @@ class Fitter:
         """Look up one stage with its methods; raises what ``attach`` would."""
         table = {}
         if takes_table(scorer.scorer):
-            if scorer.scorer not in _MADE:
-                raise PolicyError("It needs a table, and a search makes those of the lexicon alone.")
+            if scorer.scorer not in MADE:
+                raise PolicyError(f"It needs a table, and a search makes those of {', '.join(sorted(MADE))} alone.")
             table["table"] = _NO_TABLE
         reduce, how = ("drop", {}) if reducer is None else (reducer.reduce, reducer.params)
         params = {**table, **scorer.params}

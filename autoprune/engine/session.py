@@ -20,7 +20,7 @@ from autoprune.errors import ConfigError
 from autoprune.evaluate.pool import Pool, check_gpus, open_pool
 from autoprune.latency.hardware import Hardware
 from autoprune.latency.runners import check_runtime, prepare_model
-from autoprune.latency.workload import Workload, stratified_lengths
+from autoprune.latency.workload import Workload, resolve_lengths
 from autoprune.policy import Protect, PruningPolicy
 from autoprune.pruning.families import Family, family_of
 from autoprune.pruning.protect import protected_count
@@ -214,9 +214,8 @@ def _lengths(config: SearchConfig, task: Task) -> tuple[tuple[int, ...], str]:
     wanted = config.seq_len
     if wanted is None:
         wanted = QUICKSTART_TOKENS if config.model is None else "data"
-    if wanted == "data":
-        return stratified_lengths(task.lengths, _TIMED_INPUTS), "data"
-    return (wanted,) * _SAME_LENGTH_INPUTS, f"fixed:{wanted}"
+    n = _TIMED_INPUTS if wanted == "data" else _SAME_LENGTH_INPUTS
+    return resolve_lengths(wanted, task.lengths, n=n)
 
 
 def _threads(

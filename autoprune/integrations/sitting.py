@@ -16,12 +16,12 @@ from autoprune.engine.assembly import assemble, open_probe
 from autoprune.engine.document import DocumentMaker
 from autoprune.engine.events import Observer
 from autoprune.engine.interrupt import Interrupt
-from autoprune.engine.lexicons import open_tables
 from autoprune.engine.places import open_place
 from autoprune.engine.probing import dense_anchor
 from autoprune.engine.resume import pick_study
 from autoprune.engine.run import Limits, SearchRun
 from autoprune.engine.session import Session, open_session
+from autoprune.engine.tables import open_tables
 from autoprune.errors import ConfigError
 from autoprune.store.repository import Store
 

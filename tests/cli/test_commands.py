@@ -235,12 +235,14 @@ def test_probe(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         return Report()
 
     monkeypatch.setattr(probing, "run_probe", stand_in)
+    assert cli("probe", "--seq-len", "32,128", "--json").json == {"floor_ms": 6.2}
+    assert seen.pop().seq_len == (32, 128)
     assert cli("probe", "--seq-len", "128", "--json").json == {"floor_ms": 6.2}
     assert cli("probe").out == "dense 50.0 ms\n"
     assert seen[0].seq_len == 128
     assert asked[0] == {"fresh": False, "batch_sizes": ()}
     cli("probe", "--fresh", "--throughput", "32,1, 8", "--ray-address", "auto", "--attention", "eager")
-    assert asked[2] == {"fresh": True, "batch_sizes": (1, 8, 32)}
+    assert asked[3] == {"fresh": True, "batch_sizes": (1, 8, 32)}
     assert (seen[2].ray_address, seen[2].attention) == ("auto", "eager")
     assert cli("probe", "--throughput", "1,none").code == 2
     assert cli("probe", "--plot", "/nowhere/at/all.html", "--json").json["error"]["code"] == "input"

@@ -159,8 +159,8 @@ def check_rows(rows, study, arrivals):
 
 def rescore(config, rows):
     """Score what is stored once more in this process: the rows must hold what a calm search would have found."""
-    from autoprune.engine.lexicons import open_tables
     from autoprune.engine.session import open_session
+    from autoprune.engine.tables import open_tables
 
     session = open_session(config, Observer())
     with Store.open(config.db) as store:

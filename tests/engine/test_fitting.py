@@ -4,14 +4,15 @@ import optuna
 import pytest
 import torch
 
+from autoprune.engine import fitting
 from autoprune.engine.fitting import fit_space
 from autoprune.errors import ConfigError
 from autoprune.pruning.attach import attach
 from autoprune.pruning.families import family_of
-from autoprune.pruning.tables import TableSet
 from autoprune.spaces.schema import load_space_file, parse_space
 from autoprune.spaces.space import Space
-from autoprune.testing.tiny import N_LAYERS, TINY, VOCABULARY, build, inputs, tiny
+from autoprune.testing.suite import tables as random_tables
+from autoprune.testing.tiny import N_LAYERS, TINY, build, inputs, tiny
 
 
 def fitted(name, family, *, head=True):
@@ -24,13 +25,13 @@ def fitted(name, family, *, head=True):
 @pytest.mark.parametrize("name", ["everything", "decoder-prefill"])
 def test_every_point_of_a_fitted_space_runs(name, family):
     model, file, _ = fitted(name, family)
-    tables = TableSet()
-    table = tables.add({"importance": torch.rand(VOCABULARY)})
+    tables, key = random_tables()
+    table_of = dict.fromkeys(fitting.MADE, key)
     space = Space(file, N_LAYERS)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     with torch.no_grad():
         for _ in range(5):
-            policy = space.shape(study.ask(space.distributions()).params).policy(1.0, {"lexicon": table})
+            policy = space.shape(study.ask(space.distributions()).params).policy(1.0, table_of)
             with attach(model, policy, tables=tables):
                 model(**inputs(tiny(family)))
 
@@ -52,12 +53,13 @@ def test_what_is_left_out_is_said():
     assert len(notes) == 1
 
 
-def test_scorers_whose_tables_a_search_does_not_make_are_left_out():
+def test_scorers_whose_tables_a_search_does_not_make_are_left_out(monkeypatch):
+    monkeypatch.setattr(fitting, "MADE", {"lexicon"})  # as for a scorer of somebody else's
     model = build(tiny("BERT"))
     text = "version: 1\nname: mine\ninput: {scorers: [frequency, lexicon]}"
     file, notes = fit_space(parse_space(text, "mine.yaml"), family_of(model), model)
     assert [choice.label for choice in file.input.scorers] == ["lexicon"]
-    assert notes == ["frequency is left out: It needs a table, and a search makes those of the lexicon alone."]
+    assert notes == ["frequency is left out: It needs a table, and a search makes those of lexicon alone."]
 
 
 def test_a_runtime_that_traces_leaves_selectors_out_that_depend_on_scores():

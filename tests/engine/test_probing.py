@@ -104,6 +104,15 @@ def test_eager_attention_is_timed_when_asked(options):
     assert report.session.task.model.config._attn_implementation == "eager"
 
 
+def test_a_list_of_lengths_is_timed_one_input_each(options):
+    session = open_session(SearchConfig.of(**options, seq_len=[16, 48, 96]), Observer())
+    assert [timed["input_ids"].shape[1] for timed in session.inputs] == [16, 48, 96]
+    assert (session.workload.lengths, session.workload.length_source) == ((16, 48, 96), "list")
+    with pytest.raises(ConfigError, match="whole numbers from 1"):
+        SearchConfig.of(**options, seq_len=[16, 0])
+    assert SearchConfig.of(**options, seq_len=[16]).defining() == SearchConfig.of(**options, seq_len=16).defining()
+
+
 def test_threads_are_tried_in_the_arithmetic_that_is_timed(options):
     tried, listener = [], Listener()
 

@@ -10,11 +10,12 @@ import torch
 from autoprune._registry import REDUCERS, SCORERS
 from autoprune.pruning.attach import attach
 from autoprune.pruning.families import FAMILIES
-from autoprune.pruning.tables import TableSet
+from autoprune.pruning.methods import takes_table
 from autoprune.spaces.listing import summaries
 from autoprune.spaces.schema import load_space_file, shipped
 from autoprune.spaces.space import Space
-from autoprune.testing.tiny import N_LAYERS, VOCABULARY, build, inputs, tiny
+from autoprune.testing.suite import tables as random_tables
+from autoprune.testing.tiny import N_LAYERS, build, inputs, tiny
 
 BERT_LIKE = ["BERT", "RoBERTa", "XLM-R", "ELECTRA", "DistilBERT", "ALBERT"]
 FITS = {
@@ -49,24 +50,24 @@ def test_a_shipped_space_is_valid_and_says_for_what_it_is(name):
 def test_random_points_run_on_the_family(name, family):
     recipe = tiny(family)
     model = build(recipe, head=True)
-    tables = TableSet()
-    table = tables.add({"importance": torch.rand(VOCABULARY, generator=torch.Generator().manual_seed(0))})
+    tables, key = random_tables()
+    table_of = dict.fromkeys(filter(takes_table, SCORERS.names()), key)
     space = Space(load_space_file(name), N_LAYERS)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=len(family)))
     batch = inputs(recipe)
     with torch.no_grad():
         for index in range(POINTS):
             shape = space.shape(study.ask(space.distributions()).params)
-            policy = shape.policy(0.4 * (index + 1), {"lexicon": table})
+            policy = shape.policy(0.4 * (index + 1), table_of)
             with attach(model, policy, tables=tables):
                 output = model(**batch)
             assert all(bool(torch.isfinite(value).all()) for value in output.values() if torch.is_tensor(value))
 
 
 def test_everything_names_all_methods_that_a_search_can_serve():
-    """Tables other than the lexicon's are not made by a search; the gradient of saliency is slower than dense."""
+    """The gradient of saliency is slower than dense."""
     space = Space(load_space_file("everything"), 12)
-    assert set(SCORERS.names()) - space.scorers() == {"saliency", "frequency", "stopwords", "surprisal"}
+    assert set(SCORERS.names()) - space.scorers() == {"saliency"}
     assert set(REDUCERS.names()) == {choice.reduce for choice in space.reducer_choices()}
 
 

@@ -60,7 +60,7 @@ def test_tables_travel_with_the_policies_that_use_them(tmp_path: Path, store: St
 
 @pytest.mark.parametrize("early", [False, True])
 def test_what_was_learned_travels_with_its_study(tmp_path: Path, store: Store, early: bool) -> None:
-    # Under the keys of probing.py, guiding.py and lexicons.py.
+    # Under the keys of probing.py, guiding.py and tables.py.
     timed, words = Workload.fixed(256), {} if early else {"digest": Workload.fixed(256).digest()}
     record = study_record("s")
     record = replace(record, workload={**timed.to_dict(), **words, "describe": timed.describe()},
