@@ -71,6 +71,7 @@ def show_bench(output: Output, document: Mapping[str, Any]) -> None:
         for name, key in names
     ]
     output.table(["", ">promised", ">measured now"], rows)
+    output.table(["", ">dense", ">pruned"], _resources(document))
     if document.get("same_hardware") is False:
         output.print("The promise was made on other hardware.")
     if pick(document, "measured", "noisy"):
@@ -80,6 +81,22 @@ def show_bench(output: Output, document: Mapping[str, Any]) -> None:
         missed = "Whether the promise holds cannot be decided now."
     verdicts = {True: "The promise holds.", False: missed, None: "There is no promise."}
     output.print(verdicts[document.get("holds")])
+
+
+def _resources(document: Mapping[str, Any]) -> list[list[str]]:
+    """Return what one input of the longest length takes besides time."""
+    rows = [("peak memory, MiB", "memory_peak", 2**20), ("GFLOP", "flops", 1e9)]
+    table = [
+        [
+            name,
+            *(
+                number(None if (found := pick(document, "resources", side, key)) is None else found / unit)
+                for side in ("dense", "policy")
+            ),
+        ]
+        for name, key, unit in rows
+    ]
+    return [*table, ["energy", *(str(pick(document, "resources", side, "energy")) for side in ("dense", "policy"))]]
 
 
 def _figure(value: Any) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from optuna.trial import TrialState
+
 from autoprune.engine import figures
 from autoprune.engine.calibrating import open_expected
 from autoprune.engine.drift import restored_watch
@@ -48,7 +50,10 @@ def open_probe(session: Session, store: Store, name: str, known: StudyRecord | N
             note_dense(session, store, name, probe)
         return probe
     observer.message(f"study      {name} goes on")
-    session.workload = stored_workload(known.workload)
+    workload = stored_workload(known.workload)
+    if workload.threads != session.workload.threads:
+        observer.message(f"threads    {workload.threads}, as when the study began")
+    session.workload = workload
     probe = ProbeResult.from_dict(known.config["probe"])
     if figures.dense_anchor(store, name) is None:  # a driver of an earlier version was killed between the two
         note_dense(session, store, name, probe)
@@ -138,7 +143,7 @@ def _proposer(
     floor_ms = maker.probe.floor_ratio * limits.anchor[limits.statistic]
     guide = make_guide(session.space, projector, maker.limit_ms, floor_ms, harm)
     guide_sampler(study, guide)
-    if len(study.get_trials(deepcopy=False)) == 1:  # dense alone: nothing was proposed yet
-        for start in first_proposals(study, guide):
+    if all(trial.number == 0 or trial.state is TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
+        for start in first_proposals(study, guide):  # those that a killed driver enqueued already are passed over
             start.enqueue(study)
     return Proposer(study, session.space, projector, maker.limit_ms, floor_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,23 @@ from autoprune.engine.timing import VERIFY_SETTINGS, Timer
 from autoprune.errors import ModelError
 from autoprune.evaluate.evaluator import Evaluator, Job
 from autoprune.evaluate.quality import Quality, measure_quality
+from autoprune.latency.consumption import energy_per_input, flops
+from autoprune.latency.exclusive import timing_lock
 from autoprune.latency.hardware import fingerprint
-from autoprune.latency.runners import prepare_model
+from autoprune.latency.memory import forward_peak_bytes
+from autoprune.latency.runners import make_runner, n_tokens, prepare_model
+from autoprune.latency.threads import pin_threads
 from autoprune.latency.workload import Workload
 from autoprune.policy import PruningPolicy
+from autoprune.pruning.attach import attach
 from autoprune.pruning.tables import TableSet
+from autoprune.pruning.twin import twin
 from autoprune.tasks.base import Task, TaskSpec, load_task
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
     from autoprune.latency.timing import PairedTiming
 
 _CHUNK = 128
@@ -52,9 +62,10 @@ def bench_export(directory: Path, observer: Observer | None = None) -> dict[str,
     task.model, task.tokenizer = model, tokenizer  # what is held to its promise is what was exported
     task.model = prepare_model(task.model, workload)
     timing = _time(task, workload, file, tables, observer)
+    resources = _resources(task, workload, file.policy, tables, observer)
     quality = _score(task, file.policy, tables, observer)
     observer.done()
-    return _document(directory, file, timing, quality)
+    return _document(directory, file, timing, quality, resources)
 
 
 def _time(task: Task, workload: Workload, file: PolicyFile, tables: TableSet, observer: Observer) -> PairedTiming:
@@ -62,6 +73,39 @@ def _time(task: Task, workload: Workload, file: PolicyFile, tables: TableSet, ob
     statistic = file.study.get("budget", {}).get("statistic", "p50")
     inputs = task.inputs(workload.lengths, workload.batch_size)
     return Timer(task.model, task.tokenizer, workload, inputs, tables, statistic).measure(file.policy, VERIFY_SETTINGS)
+
+
+def _resources(
+    task: Task, workload: Workload, policy: PruningPolicy, tables: TableSet, observer: Observer
+) -> dict[str, dict[str, Any]]:
+    """Return memory, operations and energy of one input of the longest length, of dense and of the policy."""
+    observer.phase("memory, operations, energy")
+    batch = max(task.inputs(workload.lengths, workload.batch_size), key=n_tokens)
+    pruned = twin(task.model)
+    with attach(pruned, policy, tokenizer=task.tokenizer, tables=tables), timing_lock(progress=observer.message):
+        return {
+            "dense": _consumed(task.model, task.model, workload, batch, PruningPolicy(), None),
+            "policy": _consumed(task.model, pruned, workload, batch, policy, tables),
+        }
+
+
+def _consumed(
+    plain: PreTrainedModel,
+    model: PreTrainedModel,
+    workload: Workload,
+    batch: Mapping[str, Tensor],
+    policy: PruningPolicy,
+    tables: TableSet | None,
+) -> dict[str, Any]:
+    with pin_threads(workload.threads):
+        runner = make_runner(model, workload, [batch])
+        energy = energy_per_input(runner, batch, workload.batch_size, workload.device)
+    return {
+        "memory_peak": forward_peak_bytes(plain, workload, n_tokens(batch), policy, tables),
+        "flops": flops(model, batch),
+        "energy_joules": energy.joules,
+        "energy": energy.describe(),
+    }
 
 
 def _score(task: Task, policy: PruningPolicy, tables: TableSet, observer: Observer) -> Quality:
@@ -80,7 +124,9 @@ def _score(task: Task, policy: PruningPolicy, tables: TableSet, observer: Observ
     return measure_quality(sides[0], sides[1], task.labels, task.metric.score)
 
 
-def _document(directory: Path, file: PolicyFile, timing: PairedTiming, quality: Quality) -> dict[str, Any]:
+def _document(
+    directory: Path, file: PolicyFile, timing: PairedTiming, quality: Quality, resources: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     low, high = timing.interval(timing.statistic)
     promised = file.figures
     measured = {
@@ -104,6 +150,7 @@ def _document(directory: Path, file: PolicyFile, timing: PairedTiming, quality: 
         "policy": file.policy.to_dict(),
         "promised": dict(promised),
         "measured": measured,
+        "resources": resources,
         "holds": _holds(promised, measured),
         "same_hardware": here.digest() == file.hardware.get("digest"),
         "workload": file.workload,

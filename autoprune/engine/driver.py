@@ -116,6 +116,8 @@ def _search(
     except WaitStoppedError:
         # The policy that waited to be timed stays open in Optuna's study; the next sitting times it.
         document = maker.make("interrupted", None, open_optuna_study(store, name))
+    if document["status"] == "interrupted" and known is not None and known.result is not None:
+        document["best"] = known.result["best"]  # what an earlier sitting promised holds until another is verified
     store.set_result(name, document["status"], document)
     _publish(store, name, observer)
     return SearchResult(document, session.config.db)

@@ -23,6 +23,13 @@ from autoprune.tasks.digests import model_digest
 if TYPE_CHECKING:
     from autoprune.store.rows import StudyRecord
 
+_NO_BEST = {
+    "not_met": "has no policy that meets its budget",
+    "infeasible": "has no policy that meets its budget",
+    "too_noisy": "was timed on a machine too disturbed to tell which policy meets its budget",
+}
+"""Why a study promises nothing, by its status."""
+
 
 def export_trial(
     db: str | None,
@@ -116,8 +123,9 @@ def _row(store: Store, record: StudyRecord, trial: int | None) -> figures.Row:
         best = (record.result or {}).get("best")
         if best is None:
             command = f"autoprune front {shlex.quote(record.name)} --budget 100%@{record.budget['statistic']}"
+            why = _NO_BEST.get(record.status, "is not finished: no policy of it was verified yet")
             raise InputError(
-                f"The study {record.name!r} has no policy that meets its budget.",
+                f"The study {record.name!r} {why}.",
                 f"Choose one with --trial; `{command}{_db_flag(store)}` lists them.",
             )
         return dict(best)

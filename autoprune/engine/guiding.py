@@ -43,7 +43,7 @@ def open_profile(
         lambda: store.get_profile(*place),
         lambda found: store.put_profile(*place, found),
         lambda: run_profile(plan, session.space.n_layers, pool, scoreboard, observer),
-        set(plan),
+        plan,
     )
 
 

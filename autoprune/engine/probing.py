@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from autoprune._registry import REDUCERS, SCORERS
 from autoprune.engine.consuming import Consumption, consume
 from autoprune.engine.events import Observer
-from autoprune.engine.places import open_place
+from autoprune.engine.places import TimingPlace, open_place
 from autoprune.engine.session import Session, open_session, versions
 from autoprune.engine.timing import Timer
 from autoprune.errors import AutopruneError
 from autoprune.latency.overheads import reducer_choices, scorer_choices
 from autoprune.latency.probe import ProbeResult, probe
-from autoprune.latency.reprobe import Recheck, covers, recheck
+from autoprune.latency.reprobe import Recheck, adopt, covers, recheck
 from autoprune.policy import PruningPolicy
 from autoprune.spaces.choices import ReducerChoice, ScorerChoice
 from autoprune.store.repository import Store
@@ -114,7 +114,8 @@ def probe_session(
     """Probe the session's model, alone on the machine; say what was found and keep it.
 
     A stored probe of the same hardware, model and workload is taken over if dense, timed again, is within
-    10 % of the stored one; what was taken over is not stored again, so that small steps do not add up.
+    10 % of the stored one; what was taken over is not stored again, so that small steps do not add up. A new
+    probe keeps the costs of methods that only the stored one knows: spaces do not displace each other's.
 
     Args:
         session: The loaded task.
@@ -128,36 +129,41 @@ def probe_session(
     wanted, others = scorer_choices(scorers), reducer_choices(reducers)
     timer = session.timer(say=lambda text: observer.message(f"probe      {text}"))
     place = (session.hardware.digest(), session.task.model_digest, session.workload.digest())
-    result = None if fresh else _stored(session, store, observer, timer, wanted, others)
+    known, when = (None, "") if fresh else _stored(store, place)
+    result = None if known is None else _renewed(known, when, session.place, timer, observer, wanted, others)
     if result is None:
         result = session.place.run(timer, _probe, wanted, others)
+        result = result if known is None else adopt(result, known)
         store.put_cost_table(*place, result.to_dict())
     for line in result.lines():
         observer.message(line)
     return result
 
 
-def _stored(
-    session: Session,
-    store: Store,
-    observer: Observer,
+def _stored(store: Store, place: tuple[str, str, str]) -> tuple[ProbeResult | None, str]:
+    """Return the stored probe of this hardware, model and workload, and when it was taken."""
+    row = store.cost_table_row(*place)
+    try:
+        return (None, "") if row is None else (ProbeResult.from_dict(row.facts), f"{row.created_at:%Y-%m-%d %H:%M} UTC")
+    except (AutopruneError, KeyError, TypeError, ValueError):
+        return None, ""  # another version wrote it
+
+
+def _renewed(
+    known: ProbeResult,
+    when: str,
+    place: TimingPlace,
     timer: Timer,
+    observer: Observer,
     scorers: list[ScorerChoice],
     reducers: list[ReducerChoice],
 ) -> ProbeResult | None:
-    """Return the stored probe with dense timed again; None if there is none that fits, and say why."""
-    row = store.cost_table_row(session.hardware.digest(), session.task.model_digest, session.workload.digest())
-    try:
-        known = None if row is None else ProbeResult.from_dict(row.facts)
-    except (AutopruneError, KeyError, TypeError, ValueError):
-        known = None  # another version wrote it
-    if row is None or known is None:
-        return None
+    """Return a stored probe with dense timed again; None if it does not fit, and say why."""
     if not covers(known, scorers, reducers):
         observer.message("probe      anew: the stored one lacks the cost of some methods")
         return None
-    found = session.place.run(timer, _recheck, known)
-    taken = f"of {row.created_at:%Y-%m-%d %H:%M} UTC is reused" if found.result else "is not reused, probing anew"
+    found = place.run(timer, _recheck, known)
+    taken = f"of {when} is reused" if found.result else "is not reused, probing anew"
     observer.message(f"probe      the stored one {taken}: {found.why}")
     return found.result
 

@@ -74,11 +74,16 @@ def run_profile(
     for group in share_out(list(policies.values()), pool.workers, n_layers):
         pool.submit(*(Job(policy.digest(), policy, 0, size) for policy in group))
     kl: dict[str, float] = {}
+    failed = []
     while pool.pending:
         outcome = pool.next()
         observer.advance()
         if outcome.logits is not None:
             kl[outcome.job.key] = float(np.mean(scoreboard.kl_of(outcome.logits)))
+        else:
+            failed.append(outcome.error)
+    if failed:
+        observer.message(f"profile    {len(failed)} of {len(policies)} probes failed, the last one so: {failed[-1]}")
     return {
         label: [
             (layer, -math.log(policy.stages[0].keep or 1.0), kl[policy.digest()])
@@ -93,11 +98,16 @@ def kept_profile(
     load: Callable[[], dict[str, Any] | None],
     save: Callable[[dict[str, Any]], None],
     measure: Callable[[], dict[Label, list[Probe]]],
-    labels: set[Label],
+    plan: Plan,
 ) -> HarmModel:
-    """Return the harm model from the stored profile if it covers these labels; else measure and store it."""
+    """Return the harm model from the stored profile if it covers the plan's labels; else measure and store it.
+
+    A label whose probes did not all come back serves this sitting alone: a worker that died must not leave
+    a scorer without its profile for good.
+    """
     known = load() or {}
-    if not labels <= set(known):
-        known = {**known, **{label: [list(probe) for probe in probes] for label, probes in measure().items()}}
-        save(known)
-    return HarmModel.fit({label: [tuple(probe) for probe in known[label]] for label in labels})
+    if not all(known.get(label) for label in plan):
+        found = {label: [list(probe) for probe in probes] for label, probes in measure().items()}
+        save({**known, **{label: probes for label, probes in found.items() if len(probes) == len(plan[label])}})
+        known = {**known, **found}
+    return HarmModel.fit({label: [tuple(probe) for probe in known[label]] for label in plan})

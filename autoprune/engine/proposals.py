@@ -35,8 +35,9 @@ class Start:
     aim: float = 1.0
 
     def enqueue(self, study: optuna.Study) -> None:
-        """Let the study's next trial be this one."""
-        study.enqueue_trial(self.params, user_attrs={AIM_ATTR: self.aim} if self.aim > 1.0 else None)
+        """Let this be a trial once those that were enqueued before have begun, unless it waits already."""
+        attrs = {AIM_ATTR: self.aim} if self.aim > 1.0 else None
+        study.enqueue_trial(self.params, user_attrs=attrs, skip_if_exists=True)
 
 
 @dataclass

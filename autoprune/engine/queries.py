@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def list_studies(
     db: str | None, model: str | None = None, task: str | None = None, hardware: str | None = None
 ) -> dict[str, Any]:
-    """Return the studies in the database, newest last.
+    """Return the studies in the database, newest first.
 
     Args:
         db: Database URL or file; None is the default.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import optuna
@@ -111,17 +112,18 @@ def shared_logits(store: Store, session: Session, study: str) -> dict[str, Logit
 
     Equal policies have equal logits there, whatever their budget: nothing need be scored again.
     """
-    others = [one.name for one in store.list_studies(model=session.task.model_digest) if one.name != study]
+    others = (one.name for one in store.list_studies(model=session.task.model_digest) if one.name != study)
+    alike = (name for name in others if _scores_alike(store.get_study(name), session))
     found: dict[str, Logits] = {}
-    for name in others[-_STUDIES:]:
-        record = store.get_study(name)
-        if record is not None and _scores_alike(record, session):
-            longer = stored_logits(store, name)
-            found |= {digest: x for digest, x in longer.items() if len(x) >= len(found.get(digest, ()))}
+    for name in islice(alike, _STUDIES):
+        longer = stored_logits(store, name)
+        found |= {digest: x for digest, x in longer.items() if len(x) >= len(found.get(digest, ()))}
     return found
 
 
-def _scores_alike(record: StudyRecord, session: Session) -> bool:
+def _scores_alike(record: StudyRecord | None, session: Session) -> bool:
+    if record is None:  # deleted meanwhile
+        return False
     own = session.workload.to_dict()
     same = all(record.workload.get(name) == own[name] for name in ("dtype", "device", "attention"))
     return same and record.task.get("data") == session.task.fingerprint

@@ -107,6 +107,7 @@ class SearchRun:
             if self.pool.pending:
                 self._take(self.pool.next())
             elif self._to_time and not self.interrupt.requested:
+                self.pool.settle()
                 self._time_all()
             else:
                 return

@@ -223,7 +223,7 @@ def _threads(
 ) -> int:
     """Return with how many threads to time, and say why; ``auto`` tries the model in the arithmetic that is timed."""
     choice = place.threads(config.threads, task.model, inputs)
-    tried = "; tried with the runtime eager" if config.threads == "auto" and config.runtime != "eager" else ""
+    tried = "; tried with the runtime eager" if choice.tried and config.runtime != "eager" else ""
     observer.message(f"threads    {choice.count} ({choice.reason}{tried})")
     return choice.count
 

@@ -44,6 +44,13 @@ class Pool(Protocol):
         """Wait for any job to end and return its outcome."""
         ...
 
+    def settle(self) -> None:
+        """Wait until nothing that this pool started is still loading: then the machine can be timed.
+
+        Call it when no job is pending. The wait has an end: workers for which there is no room never come.
+        """
+        ...
+
     def close(self) -> None:
         """Release workers and memory."""
         ...

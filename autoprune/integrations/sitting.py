@@ -84,7 +84,8 @@ class Sitting:
             run.recorder.policy(proposal.policy)
             if self.done(proposal) < self.n_examples:
                 return proposal
-            run._record(proposal, 0.0)  # an earlier sitting scored it under a trial that was never told
+            if not run.recorder.knows(proposal.trial.number):
+                run._record(proposal, 0.0)  # another study scored it
             self.await_timing(proposal)
         return None
 

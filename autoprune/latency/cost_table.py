@@ -35,6 +35,10 @@ class Line:
         """Return the cost in milliseconds."""
         return max(0.0, self.base_ms + self.per_token_ms * tokens)
 
+    def times(self, factor: float) -> Line:
+        """Return the cost times a factor."""
+        return Line(self.base_ms * factor, self.per_token_ms * factor)
+
     @classmethod
     def through(cls, points: Iterable[tuple[float, float]]) -> Line:
         """Return the least-squares line through (tokens, ms), flat if they have one token count or it falls."""

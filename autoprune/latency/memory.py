@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.latency.fresh import high_water_bytes, reset_high_water, run_fresh
 from autoprune.latency.runners import make_runner, prepare_model
 from autoprune.latency.workload import Workload
 from autoprune.policy import PruningPolicy
+from autoprune.pruning.tables import TableSet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def forward_peak_bytes(
-    model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None = None
+    model: PreTrainedModel,
+    workload: Workload,
+    tokens: int,
+    policy: PruningPolicy | None = None,
+    tables: TableSet | None = None,
 ) -> int | None:
     """Return the most memory held while the model runs one input.
 
@@ -31,27 +38,33 @@ def forward_peak_bytes(
         model: A model class of transformers, without a policy.
         workload: Dtype, device, batch size and threads are read.
         tokens: Tokens per row.
-        policy: Attached in the fresh process; its scorers must need no table.
+        policy: Attached in the fresh process.
+        tables: Tables that it refers to.
 
     Returns:
         Bytes, or None where it cannot be measured: another class of model, or a system without the counter.
     """
     if workload.device.startswith("cuda"):
-        return _cuda_peak(model, workload, tokens, policy)
+        return _cuda_peak(model, workload, tokens, policy, tables)
     if workload.runtime == "onnxruntime":
-        return _session_peak(model, workload, tokens, policy)
+        return _session_peak(model, workload, tokens, policy, tables)
     kind = type(model)
     if workload.device != "cpu" or not kind.__module__.startswith("transformers."):
         return None
-    arguments = {
-        "module": kind.__module__,
-        "name": kind.__name__,
-        "config": {**model.config.to_dict(), "model_type": model.config.model_type},
-        "workload": workload.to_dict(),
-        "tokens": tokens,
-        "policy": policy.to_dict() if policy else None,
-    }
-    value = run_fresh(f"{__name__}:forward_peak", arguments, threads=workload.threads).value
+    with tempfile.TemporaryDirectory(prefix="autoprune-memory-") as folder:
+        path = Path(folder, "tables.safetensors")
+        if tables:
+            tables.save(path)
+        arguments = {
+            "module": kind.__module__,
+            "name": kind.__name__,
+            "config": {**model.config.to_dict(), "model_type": model.config.model_type},
+            "workload": workload.to_dict(),
+            "tokens": tokens,
+            "policy": policy.to_dict() if policy else None,
+            "tables": str(path) if tables else None,
+        }
+        value = run_fresh(f"{__name__}:forward_peak", arguments, threads=workload.threads).value
     return int(value) if value is not None else None
 
 
@@ -62,6 +75,7 @@ def forward_peak(
     workload: Mapping[str, Any],
     tokens: int,
     policy: Mapping[str, Any] | None,
+    tables: str | None = None,
 ) -> int | None:
     """Build a model with random weights and return the high-water mark of one forward (runs in the fresh process)."""
     import importlib
@@ -74,21 +88,26 @@ def forward_peak(
     settings = dict(config)
     kind = getattr(importlib.import_module(module), name)
     model = prepare_model(kind(AutoConfig.for_model(settings.pop("model_type"), **settings)), wanted)
+    read = TableSet.load(tables) if tables else None
     gc.collect()
     reset_high_water()  # without it, the mark includes building the model
-    _run_once(model, wanted, tokens, PruningPolicy.from_dict(policy) if policy else None)
+    _run_once(model, wanted, tokens, PruningPolicy.from_dict(policy) if policy else None, read)
     return high_water_bytes()
 
 
-def _cuda_peak(model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None) -> int:
+def _cuda_peak(
+    model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None, tables: TableSet | None
+) -> int:
     import torch
 
     torch.cuda.reset_peak_memory_stats(workload.device)
-    _run_once(model, workload, tokens, policy)
+    _run_once(model, workload, tokens, policy, tables)
     return int(torch.cuda.max_memory_allocated(workload.device))
 
 
-def _session_peak(model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None) -> int | None:
+def _session_peak(
+    model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None, tables: TableSet | None
+) -> int | None:
     from autoprune.latency.onnx_files import exported
     from autoprune.pruning.attach import attach
     from autoprune.pruning.onnx_export import graph_inputs, guarded_tokens
@@ -99,7 +118,7 @@ def _session_peak(model: PreTrainedModel, workload: Workload, tokens: int, polic
     with ExitStack() as stack:
         if policy is not None:
             model = twin(model)
-            stack.enter_context(attach(model, policy))
+            stack.enter_context(attach(model, policy, tables=tables))
         path = stack.enter_context(exported(model, batch, guarded_tokens(model, batch)))
         arguments = {"path": str(path), "threads": workload.threads, "shapes": shapes}
         value = run_fresh("autoprune.latency.onnx_session:session_peak", arguments, threads=workload.threads).value
@@ -113,7 +132,9 @@ def _ones(workload: Workload, tokens: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def _run_once(model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None) -> None:
+def _run_once(
+    model: PreTrainedModel, workload: Workload, tokens: int, policy: PruningPolicy | None, tables: TableSet | None
+) -> None:
     from autoprune.pruning.attach import attach
 
     batch = _ones(workload, tokens)
@@ -121,5 +142,5 @@ def _run_once(model: PreTrainedModel, workload: Workload, tokens: int, policy: P
     if policy is None or policy.is_dense:
         runner(batch)
         return
-    with attach(model, policy):
+    with attach(model, policy, tables=tables):
         runner(batch)

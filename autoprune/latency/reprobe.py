@@ -61,6 +61,26 @@ def covers(
     return wanted | others <= known
 
 
+def adopt(new: ProbeResult, old: ProbeResult) -> ProbeResult:
+    """Return a probe with the costs of methods that only an older one of the same place knows.
+
+    Args:
+        new: Measured now.
+        old: Of the same hardware, model and workload; its costs are scaled to the new one's dense.
+    """
+    scale = new.dense.p50 / old.dense.p50
+    table, before = new.cost_table, old.cost_table
+    scorers = {label: line.times(scale) for label, line in before.scorers.items() if label not in table.scorers}
+    reducers = {label: line.times(scale) for label, line in before.reducers.items() if label not in table.reducers}
+    missing = [note for note in old.notes if _NOT_MEASURED in note and note not in new.notes]
+    return replace(
+        new,
+        cost_table=table.with_costs(scorers, reducers),
+        scorer_ms={**new.scorer_ms, **{label: old.scorer_ms[label] * scale for label in scorers}},
+        notes=[*new.notes, *missing],
+    )
+
+
 def recheck(
     stored: ProbeResult,
     model: PreTrainedModel,

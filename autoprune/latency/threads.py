@@ -34,10 +34,12 @@ class ThreadChoice:
     Attributes:
         count: CPU threads.
         reason: Why, in words.
+        tried: Whether forwards were timed to find out.
     """
 
     count: int
     reason: str
+    tried: bool = False
 
 
 def resolve_threads(
@@ -112,7 +114,7 @@ def _by_trial(many: int, trial: Trial, limits: str, clock: Callable[[], int] | N
     (one, one_tail), (more, more_tail) = (np.quantile(samples[name], (0.5, 0.9)) / 1e6 for name in ("one", "many"))
     figures = f"{many} threads take {more:.1f} ms (p90 {more_tail:.1f}), one takes {one:.1f} (p90 {one_tail:.1f})"
     better = more <= _WORTH * one and more_tail <= one_tail
-    return ThreadChoice(many if better else 1, f"{figures}{limits}")
+    return ThreadChoice(many if better else 1, f"{figures}{limits}", tried=True)
 
 
 def _model_trial(model: PreTrainedModel, batch: Any) -> Trial:

@@ -286,6 +286,10 @@ def test_bench(
         "measured": {**ROW, "ratio": 0.5, "noisy": noisy},
         "holds": holds,
         "same_hardware": False,
+        "resources": {
+            "dense": {"memory_peak": 400 * 2**20, "flops": 9.1e9, "energy": "not available here"},
+            "policy": {"memory_peak": None, "flops": 4.2e9, "energy": "not available here"},
+        },
     }
     monkeypatch.setattr(queries, "bench", lambda _directory, _observer: answer)
     ran = cli("bench", "somewhere")
@@ -294,6 +298,7 @@ def test_bench(
     assert "0.3740" in ran.out
     assert "0.5000" in ran.out
     assert "other hardware" in ran.out
+    assert all(text in ran.out for text in ("400", "9.1", "4.2", "not available here"))
     assert cli("bench", "somewhere", "--json").code == code
 
 

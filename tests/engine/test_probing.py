@@ -119,16 +119,16 @@ def test_threads_are_tried_in_the_arithmetic_that_is_timed(options):
     class Place(LocalPlace):
         def threads(self, wanted, model, inputs):
             tried.append(model.dtype)
-            return ThreadChoice(2, "tried")
+            return ThreadChoice(2, "quick", tried=True)
 
     wanted = {**options, "threads": "auto", "seq_len": 32}
     session = open_session(SearchConfig.of(**wanted, dtype="bfloat16"), listener, Place())
     assert tried == [torch.bfloat16]
     assert session.workload.threads == 2
     assert session.plain_model.dtype == torch.float32
-    assert "threads    2 (tried)" in listener.said
+    assert "threads    2 (quick)" in listener.said
     open_session(SearchConfig.of(**wanted, runtime="compile"), listener, Place())
-    assert "threads    2 (tried; tried with the runtime eager)" in listener.said
+    assert "threads    2 (quick; tried with the runtime eager)" in listener.said
 
 
 def test_onnxruntime_without_its_extra_is_refused_before_anything_is_loaded(options, monkeypatch):

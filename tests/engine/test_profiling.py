@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from autoprune.engine.events import Observer
-from autoprune.engine.profiling import EXAMPLES, profile_policies, run_profile
+from autoprune.engine.profiling import EXAMPLES, kept_profile, profile_policies, run_profile
 from autoprune.engine.scoreboard import Scoreboard
 from autoprune.evaluate.evaluator import Outcome
 from autoprune.policy import PruningPolicy
@@ -90,3 +90,27 @@ def test_a_policy_that_fails_leaves_no_probe(setting):
     assert isinstance(policy, PruningPolicy)
     assert (layer, removal) == (0, pytest.approx(-np.log(policy.stages[0].keep)))
     assert harm > 0
+
+
+def test_probes_that_failed_are_not_kept_for_good(setting):
+    plan, scoreboard = setting
+    kept, said = {}, []
+    observer = SimpleNamespace(phase=lambda *_: None, advance=lambda *_: None, message=said.append)
+
+    def profile(fail):
+        measured = []
+
+        def measure():
+            measured.append(1)
+            return run_profile(plan, N_LAYERS, Groups(2, fail=fail), scoreboard, observer)
+
+        return kept_profile(kept.copy, kept.update, measure, plan), len(measured)
+
+    first, _ = profile(fail=("lexicon",))
+    assert "lexicon" not in kept
+    assert "lexicon" not in first.curves
+    assert set(kept) == set(plan) - {"lexicon"}
+    assert "probes failed, the last one so: RuntimeError: no" in said[0]
+    second, times = profile(fail=())
+    assert (times, set(second.curves)) == (1, set(plan))
+    assert profile(fail=("lexicon",))[1] == 0

@@ -16,13 +16,14 @@ from optuna.trial import TrialState
 
 from autoprune.budget import Budget
 from autoprune.config import SearchConfig
-from autoprune.engine import assembly, driver, queries, run
+from autoprune.engine import assembly, driver, exploration, queries, run
 from autoprune.engine.decision import excess_ms
-from autoprune.engine.proposals import describe, note_quality, tell_values
+from autoprune.engine.proposals import Start, describe, note_quality, tell_values
 from autoprune.engine.record import Recorder
 from autoprune.engine.resume import pick_study
 from autoprune.engine.resume import study_record as study_record_of
 from autoprune.engine.scoreboard import Scoreboard
+from autoprune.engine.seeds import seed_params
 from autoprune.engine.session import stored_workload
 from autoprune.engine.starting import open_study
 from autoprune.engine.timing import timing_figures
@@ -32,6 +33,8 @@ from autoprune.latency.hardware import fingerprint
 from autoprune.latency.timing import PairedTiming
 from autoprune.latency.workload import Workload
 from autoprune.policy import PruningPolicy, Stage
+from autoprune.spaces.schema import load_space_file
+from autoprune.spaces.space import Space
 from autoprune.store.optuna_study import keep, open_optuna_study
 from autoprune.store.repository import Store
 from autoprune.tasks.base import TaskSpec
@@ -268,6 +271,43 @@ def test_a_policy_that_waited_to_be_timed_comes_before_new_ones(options, monkeyp
     assert set(after.values()) == {1}
     study = optuna.load_study(study_name=found.data["study"], storage=f"sqlite:///{options['db']}")
     assert not study.get_trials(states=(TrialState.FAIL,)), "the trial itself goes on"
+
+
+def test_first_proposals_that_a_killed_driver_had_not_enqueued_are_not_lost(options, monkeypatch):
+    config = SearchConfig.of(**{**options, "trials": 1, "sampler": "random"})
+    enqueue, seen = Start.enqueue, []
+
+    def twice(start, study):
+        seen.append(start)
+        return killed() if len(seen) > 2 else enqueue(start, study)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Start, "enqueue", twice)
+        with pytest.raises(KeyboardInterrupt):
+            driver.search(config)
+    study = optuna.load_study(study_name=driver.search(config).data["study"], storage=f"sqlite:///{options['db']}")
+    queued = [trial.system_attrs.get("fixed_params") for trial in study.get_trials() if trial.number]
+    found = [params for params in queued if params]
+    wanted = seed_params(Space(load_space_file("quick"), 4))
+    assert len(wanted) > 2
+    assert found == wanted
+
+
+def test_an_interrupted_extension_keeps_what_was_promised(options, monkeypatch):
+    found = driver.search(SearchConfig.of(**options)).data
+    promised = {"trial": 1, "digest": "as promised"}
+    with Store.open(options["db"]) as store:
+        store.set_result(found["study"], "met", {**found, "status": "met", "best": promised})
+    assemble = exploration.assemble
+
+    def interrupted(*arguments):
+        arguments[-1].requested = True
+        return assemble(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exploration, "assemble", interrupted)
+        again = driver.search(SearchConfig.of(**{**options, "trials": options["trials"] + 2}))
+    assert (again.status, again.data["best"]) == ("interrupted", promised)
 
 
 def test_a_driver_killed_while_it_makes_the_study_leaves_none(options, monkeypatch):

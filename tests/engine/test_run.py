@@ -41,6 +41,7 @@ class FakePool:
         self.dense, self.workers, self.fail = dense, workers, fail
         self.queue, self.seen, self.examples = deque(), Counter(), Counter()
         self.overlap = 0
+        self.settled = 0
 
     @property
     def pending(self):
@@ -52,6 +53,10 @@ class FakePool:
 
     def submit(self, job):
         self.queue.append(job)
+
+    def settle(self):
+        assert not self.queue
+        self.settled = len(self.seen)
 
     def next(self):
         job = self.queue.popleft()
@@ -70,6 +75,7 @@ class FakeTimer:
 
     def measure(self, policy):
         assert self.pool.pending == 0, "timing while the pool works"
+        assert self.pool.settled == len(self.pool.seen), "timing while workers may be loading"
         self.timed.append(policy.digest())
         ratio = 0.2 + 0.6 * (policy.stages[-1].keep if policy.stages else 1.0)
         dense = np.full((8, 4), self.dense_ns)

@@ -148,6 +148,10 @@ def test_an_export_loads_in_a_pipeline(found, module_options, tmp_path, small_da
     checked = queries.bench(tmp_path / "out")
     assert checked["measured"]["score"] == pytest.approx(written["figures"]["score"])
     assert checked["measured"]["n_examples"] == found.data["dense"]["n_examples"]
+    dense, policy = checked["resources"]["dense"], checked["resources"]["policy"]
+    assert policy["flops"] < dense["flops"]
+    assert min(dense["memory_peak"], policy["memory_peak"]) > 50 * 2**20
+    assert dense["energy"] == policy["energy"] == "not available here" or policy["energy_joules"] > 0
 
 
 def test_an_impossible_budget_ends_with_the_probe(module_options):

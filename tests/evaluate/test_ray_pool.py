@@ -118,6 +118,35 @@ def test_idle_workers_that_die_together_cost_no_candidate_its_tries(here, exampl
     assert [outcome.error for outcome in outcomes] == [None] * 3
 
 
+def test_a_settled_pool_loads_nothing(here, examples):
+    pool = RayPool(examples, TableSet(), 2)
+    try:
+        os.kill(pool.pids()[0], signal.SIGKILL)
+        time.sleep(1.0)
+        submit(pool, 4)
+        drain(pool)
+        pool.settle()
+        assert not pool._crew.starting
+        assert len(pool.pids()) == 2
+    finally:
+        pool.close()
+
+
+def test_a_pool_does_not_wait_for_workers_that_have_no_room(here, examples, monkeypatch):
+    from autoprune.evaluate.pools import actors
+
+    monkeypatch.setattr(actors, "_SETTLE_S", 3.0)
+    pool = RayPool(examples, TableSet(), 3)  # the machine of these tests has room for two
+    try:
+        assert pool._crew.starting
+        begun = time.monotonic()
+        pool.settle()
+        assert time.monotonic() - begun < 10
+        assert pool._crew.starting
+    finally:
+        pool.close()
+
+
 def test_a_worker_that_cannot_start_is_an_error_with_its_reason(here, examples, monkeypatch):
     class Broken:
         def __init__(self, *_):

@@ -12,6 +12,7 @@ from autoprune.latency.runners import make_runner, prepare_model
 from autoprune.latency.workload import Workload
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning.attach import attach
+from autoprune.pruning.tables import TableSet
 from autoprune.pruning.twin import twin
 
 
@@ -124,6 +125,11 @@ def test_forward_peak_of_a_fresh_process(bert: Any) -> None:
     policy = PruningPolicy((Stage("input", "truncate", keep=0.5),))
     found = forward_peak_bytes(bert, Workload.fixed(16, 1), 16, policy)
     assert found is None or found > 50 * 2**20
+    tables = TableSet()
+    key = tables.add({"importance": torch.rand(bert.config.vocab_size)})
+    learned = PruningPolicy((Stage("input", "lexicon", keep=0.5, params={"table": key}),))
+    again = forward_peak_bytes(bert, Workload.fixed(16, 1), 16, learned, tables)
+    assert (again is None) == (found is None)
 
 
 def test_peak_of_an_unknown_class_is_not_guessed(bert: Any) -> None:

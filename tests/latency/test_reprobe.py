@@ -8,7 +8,7 @@ import pytest
 
 from autoprune.latency import reprobe as room
 from autoprune.latency.probe import ProbeResult, probe
-from autoprune.latency.reprobe import covers, recheck
+from autoprune.latency.reprobe import adopt, covers, recheck
 from autoprune.latency.timing import PairedTiming
 from autoprune.latency.workload import Workload
 
@@ -61,6 +61,21 @@ def test_a_drifting_machine_reuses_nothing(
     found = check(stored, bert, make_batch)
     assert found.result is None
     assert "meanwhile" in found.why
+
+
+def test_a_new_probe_keeps_what_only_the_old_one_knows(stored: ProbeResult, bert: Any, make_batch: Any) -> None:
+    old = replace(
+        stored, dense=replace(stored.dense, p50=stored.dense.p50 * 2), notes=["saliency: its cost was not measured (x)"]
+    )
+    new = probe(bert, [make_batch(32)] * 2, WORKLOAD, scorers=("random", "norm"), reducers=("merge",))
+    both = adopt(new, old)
+    assert covers(both, ["random", "cls_attention", "norm", "saliency"], ["drop", "fuse", "merge"])
+    assert both.cost_table.scorers["random@layer"] == new.cost_table.scorers["random@layer"]
+    scale = new.dense.p50 / old.dense.p50
+    line, then = both.cost_table.scorers["cls_attention@layer"], old.cost_table.scorers["cls_attention@layer"]
+    assert (line.base_ms, line.per_token_ms) == (then.base_ms * scale, then.per_token_ms * scale)
+    assert both.scorer_ms["cls_attention@layer"] == pytest.approx(old.scorer_ms["cls_attention@layer"] * scale)
+    assert ProbeResult.from_dict(both.to_dict()).scorer_ms == both.scorer_ms
 
 
 def test_what_was_not_asked_then_is_not_covered(stored: ProbeResult) -> None:

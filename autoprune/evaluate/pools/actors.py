@@ -85,6 +85,7 @@ class Crew:
         self.idle: list[Any] = []
         self.busy = 0
         self.starting: dict[Any, Any] = {}
+        self._asked_at: dict[Any, float] = {}
         self._make, self._patience, self._wants = make, patience, wants
         self._failed, self._why = 0, ""
         self._last_seen = time.monotonic()
@@ -103,7 +104,8 @@ class Crew:
         """Ask for the actors that are missing; cores that are taken now may be free later."""
         while self.live + len(self.starting) < self.size and self._failed < self._limit:
             actor = self._make()
-            self.starting[actor.ready.remote()] = actor
+            reference = actor.ready.remote()
+            self.starting[reference], self._asked_at[reference] = actor, time.monotonic()
 
     def admit(self, reference: Any) -> None:
         """Take an actor whose first answer has come, or replace it if the answer is an error."""
@@ -111,6 +113,7 @@ class Crew:
         from ray.exceptions import RayError
 
         actor = self.starting.pop(reference)
+        self._asked_at.pop(reference, None)
         try:
             ray.get(reference)
         except RayError as error:
@@ -163,6 +166,14 @@ class Crew:
             if deadline is not None and time.monotonic() > deadline:
                 return
         self.check()
+
+    def settle(self) -> None:
+        """Wait until none is starting, but no longer than half a minute from when it was asked for."""
+        import ray
+
+        while late := [r for r in self.starting if time.monotonic() - self._asked_at[r] < _SETTLE_S]:
+            for reference in ray.wait(late, num_returns=1, timeout=_TICK_S)[0]:
+                self.admit(reference)
 
     def check(self) -> None:
         """See to it that somebody lives.

@@ -47,6 +47,9 @@ class LocalPool:
             self._done.extend(run_group(self._evaluator, self._queue.popleft()))
         return self._done.popleft()
 
+    def settle(self) -> None:
+        """Do nothing: only ``next`` computes."""
+
     def close(self) -> None:
         """Forget what was not begun."""
         self._queue.clear()

@@ -127,6 +127,10 @@ class RayPool:
             self._crew.idle.append(actor)
         self._feed()
 
+    def settle(self) -> None:
+        """Wait for actors that were asked for lately, a replacement for one that died say, to be ready."""
+        self._crew.settle()
+
     def close(self) -> None:
         """Stop the actors, and the cluster if this pool started it."""
         import ray

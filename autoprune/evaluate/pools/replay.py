@@ -98,6 +98,9 @@ class ReplayPool:
         self._feed()
         self._done.extend(self._answer(job, lasts) for job, lasts in jobs)
 
+    def settle(self) -> None:
+        """Do nothing: nothing is computed."""
+
     def close(self) -> None:
         """Forget what was not finished."""
         self._queue.clear()
