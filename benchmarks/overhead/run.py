@@ -1,6 +1,5 @@
 """Measured / ideal latency of every scorer x reducer at batch 1, of each with one partner at batch 16; 256 tokens.
 
-
     python benchmarks/overhead/run.py                 # the committed table (about 10 minutes on a quiet core)
     python benchmarks/overhead/run.py --profile cls_attention:fuse
 

@@ -46,7 +46,7 @@ def open_task() -> Any:
 def open_lexicon(task: Any, work: Path) -> tuple[Any, dict[str, str]]:
     """Return the tables and the lexicon's digest: the committed table, else learned as a search learns it."""
     from autoprune.engine.events import Observer
-    from autoprune.engine.lexicons import open_tables
+    from autoprune.engine.tables import open_tables
     from autoprune.pruning.tables import TableSet
     from autoprune.store.repository import Store
 

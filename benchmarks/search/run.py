@@ -3,6 +3,7 @@
     python benchmarks/search/run.py                          # the recorded lattice, all searchers, 20 seeds
     python benchmarks/search/run.py --world 6 12 24          # the simulator with so many layers
     python benchmarks/search/run.py --only autoprune --seeds 4 --limit 60
+    python benchmarks/search/run.py --report                 # what of it was run
 
 Prints, as the median over seeds: the hypervolume in (latency / dense, score) against (1.0, chance), in % of the true
 front's, and the regret under the budget, in points of score, after so many full-evaluation equivalents. One of these is
@@ -166,9 +167,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--work", type=Path, default=WORK, help="where results of searches are kept")
     parser.add_argument("--out", type=Path, default=HERE / "result.json")
+    parser.add_argument("--report", action="store_true", help="search nothing: tell what is in the folder already")
     options = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     runs = list(runs_of(options))
+    if options.report:
+        runs = [run for run in runs if run.path.exists()]
     run_all(runs, options.jobs)
     worlds = {}
     for kind in options.world:
@@ -179,6 +183,8 @@ def main() -> None:
         goals = judge(found, results)
         worlds[kind] = {"searchers": found, "goals": goals}
         print(f"\n{kind}: median of {options.seeds} seeds, budget {options.budget:.0%} of dense\n")
+        few = {name: figures["seeds"] for name, figures in found.items() if figures["seeds"] < options.seeds}
+        print("".join(f"Fewer seeds: {name} has {count}.\n" for name, count in few.items()))
         print("\n".join(table(found)))
         print("\n" + "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in goals.items()))
     if not options.only:
