@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _SHARES = (1.0, 0.85, 0.7, 0.6, 0.5)  # of the budget: the front below it is drawn as well
 _METHODS = 3  # best methods tried on the budget itself; below it the best one
+_MIXED = (0.9, 0.7)  # of the budget, for schedules of two methods
 _LOOSER = (1 / 3, 2 / 3)  # of the way from the budget to dense: whoever asks for a looser budget later has an answer
 _ROOM = 1.1  # dense is at least so many budgets, or nothing lies between them
 
@@ -76,8 +77,9 @@ def planned(guide: Guide) -> list[Start]:
         *planner.plans(limit, shares[1:], 1),
         *planner.plans(limit, looser_aims(guide), 1),
     ]
+    mixed = [Plan(shape, share, 0.0) for share in _MIXED for shape in planner.mixed()]
     others = [Plan(shape, plan.share, plan.harm) for plan in plans[:1] for shape in _other_selectors(plan.shape)]
-    found = [(space.encode(plan.shape, plan.share), max(1.0, plan.share)) for plan in [*plans, *others]]
+    found = [(space.encode(plan.shape, plan.share), max(1.0, plan.share)) for plan in [*plans, *mixed, *others]]
     return [Start(params, aim) for params, aim in found if params is not None]
 
 

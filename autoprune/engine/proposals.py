@@ -18,6 +18,7 @@ from autoprune.store.optuna_study import drop, keep, set_constraint
 
 POLICY_ATTR, DIGEST_ATTR, WHY_ATTR, KL_ATTR = "policy", "policy_digest", "why", "kl"
 AIM_ATTR = "aim"
+FIXED_ATTR = "fixed_params"  # Optuna's own, of a trial that was enqueued
 _PATIENCE = 5  # fruitless proposals in a row after which shapes are drawn at random
 _TRIES = 200  # fruitless proposals in a row after which the space counts as exhausted
 
@@ -36,8 +37,9 @@ class Start:
 
     def enqueue(self, study: optuna.Study) -> None:
         """Let this be a trial once those that were enqueued before have begun, unless it waits already."""
-        attrs = {AIM_ATTR: self.aim} if self.aim > 1.0 else None
-        study.enqueue_trial(self.params, user_attrs=attrs, skip_if_exists=True)
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if not any(self.params == t.system_attrs.get(FIXED_ATTR) and self.aim == _aim(t) for t in waiting):
+            study.enqueue_trial(self.params, user_attrs={AIM_ATTR: self.aim} if self.aim > 1.0 else None)
 
 
 @dataclass
@@ -97,7 +99,7 @@ class Proposer:
         """
         for attempt in range(_TRIES):
             trial = self._ask(attempt)
-            aim = float(trial.user_attrs.get(AIM_ATTR, 1.0))
+            aim = _aim(trial)
             target = aim * self._target(trial.params)
             policy = self._begun(trial) or self._projector.fit(self._space.shape(trial.params), target)
             if policy is None:
@@ -150,6 +152,10 @@ class Proposer:
             return
         trial.set_user_attr(WHY_ATTR, why)
         self._study.tell(trial, state=TrialState.PRUNED)
+
+
+def _aim(trial: optuna.Trial | optuna.trial.FrozenTrial) -> float:
+    return float(trial.user_attrs.get(AIM_ATTR, 1.0))
 
 
 def describe(trial: optuna.Trial, policy: PruningPolicy) -> None:

@@ -54,7 +54,8 @@ def open_lexicon(task: Any, work: Path) -> tuple[Any, dict[str, str]]:
     if path is not None:
         tables = TableSet.from_bytes(path.read_bytes())
         return tables, {"lexicon": next(iter(tables))}
-    session: Any = SimpleNamespace(task=task, space=SimpleNamespace(scorers=lambda: {"lexicon"}))
+    space = SimpleNamespace(scorers=lambda: {"lexicon"})
+    session: Any = SimpleNamespace(task=task, plain_model=task.model, space=space)
     with Store.open(str(work / "lexicon.db")) as store:
         tables, digests = open_tables(session, store, Observer())
     (work / "lexicon.safetensors").write_bytes(tables.to_bytes())

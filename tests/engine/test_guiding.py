@@ -7,11 +7,12 @@ from optuna.trial import TrialState
 from autoprune.engine.guiding import first_proposals, looser_aims
 from autoprune.engine.landscape.guide import Guide
 from autoprune.engine.landscape.harm import HarmModel
+from autoprune.engine.landscape.planning import Planner
 from autoprune.engine.projection import MARGIN, Projector
 from autoprune.engine.proposals import AIM_ATTR, Proposer, Start
 from autoprune.engine.samplers.autoprune import AutopruneSampler
 from autoprune.latency.cost_table import CostTable, Line
-from autoprune.spaces.schema import load_space_file
+from autoprune.spaces.schema import load_space_file, parse_space
 from autoprune.spaces.space import Space
 
 TABLE = CostTable(
@@ -74,3 +75,39 @@ def test_an_aim_at_the_budget_leaves_no_mark():
     _, study, _ = guide_and_study(0.4)
     Start({"share": 1.0}).enqueue(study)
     assert AIM_ATTR not in study.trials[0].user_attrs
+
+
+def test_starts_that_differ_in_their_aim_alone_all_wait_and_none_twice():
+    guide, study, _ = guide_and_study(0.4)
+    starts = first_proposals(study, guide)
+    for start in [*starts, *starts]:
+        start.enqueue(study)
+    wanted = {(str(sorted(start.params.items())), start.aim) for start in starts}
+    assert len(study.trials) == len(wanted)
+    assert len({params for params, _ in wanted}) < len(wanted)
+
+
+def test_methods_on_the_budget_are_distinct():
+    guide, _, _ = guide_and_study(0.4)
+    plans = Planner(guide.harm, guide.surface, guide.space).plans(guide.limit_ms, [1.0], 3)
+    assert len(plans) == 3
+    assert all(one.shape != other.shape for i, one in enumerate(plans) for other in plans[:i])
+    assert [plan.harm for plan in plans] == sorted(plan.harm for plan in plans)
+
+
+def test_a_second_early_cut_is_tried_behind_the_two_best_filters():
+    guide, study, _ = guide_and_study(0.4)
+    shapes = Planner(guide.harm, guide.surface, guide.space).mixed()
+    assert [shape.stages[0].choice.label for shape in shapes] == ["lexicon", "truncate"]
+    for shape in shapes:
+        before, inside = shape.stages
+        assert (before.layer, inside.layer, inside.choice.label, inside.reduce) == ("input", 2, "cls_attention", "fuse")
+        assert 0 < before.weight < inside.weight == 1
+    two = [start for start in first_proposals(study, guide) if start.params["stages.count"] and start.aim == 1]
+    assert {round(start.params["share"], 2) for start in two} >= {0.7, 0.9}
+
+
+def test_without_stages_inside_there_is_no_second_cut():
+    guide, _, _ = guide_and_study(0.4)
+    alone = Space(parse_space("version: 1\nname: mine\ninput: {scorers: [lexicon, truncate]}\n", "mine.yaml"), 6)
+    assert Planner(guide.harm, guide.surface, alone).mixed() == []

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from autoprune.spaces.space import ShapeStage, Space
 
 _LEVELS = tuple(np.round(np.linspace(0.0, 2.8, 15), 3).tolist())  # down to 6 % of the tokens
+_EARLY, _FILTERED = 1 / 3, 0.65  # of the layers, and of the removal: the second cut of a mixture, and its first
 _SCORERS = 3  # scorers combined at the input and inside
 _STAGE_SHARE = 0.012  # of dense, for one stage's scoring and gathering, where nothing better is known
 
@@ -88,9 +89,36 @@ class Planner:
         for share in shares:
             found = [(m, cheapest_harm(front, share * limit_ms)) for m, front in fronts.items()]
             usable = [(m, s) for m, s in found if s is not None and s.removal[-1] > 0]
-            for method, schedule in sorted(usable, key=lambda pair: pair[1].harm)[:per_share]:
-                plans.append(Plan(self.shape(method, schedule), share, schedule.harm))
+            best: list[Plan] = []
+            for method, schedule in sorted(usable, key=lambda pair: pair[1].harm):
+                shape = self.shape(method, schedule)
+                # A mixture that leaves one of its scorers idle is another method's schedule once more.
+                if all(shape != plan.shape for plan in best):
+                    best.append(Plan(shape, share, schedule.harm))
+            plans += best[:per_share]
         return plans
+
+    def mixed(self) -> list[Shape]:
+        """Return schedules that cut once more, early, behind each of the two best scorers at the input.
+
+        The profile's probes have one stage each, and it takes harms to add up. What a second stage removes from texts
+        that are filtered already often harms less than that: these few tell by how much.
+        """
+        early = round(_EARLY * self.surface.n_layers)
+        layer = next((place for place in self.space.layers if place >= max(1, early)), None)
+        if layer is None:
+            return []
+        reducers = [choice.label for choice in self.space.reducer_choices()]
+        reduce = "fuse" if "fuse" in reducers else None
+        return [
+            Shape(
+                (self.space.input_stage(before, _FILTERED), self.space.stage(layer, inside, 1.0, reduce)),
+                self._last_layer,
+                protect=self.space.protect,
+            )
+            for inside in self._gentlest(self.space.inside_labels(), layer)[:1]
+            for before in self._gentlest(self.space.input_labels(), 0)[:2]
+        ]
 
     def shape(self, method: Method, schedule: Schedule) -> Shape:
         """Return a schedule as a shape, up to its scale."""
