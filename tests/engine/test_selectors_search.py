@@ -64,9 +64,10 @@ def test_it_ends_with_policies_of_such_stages(found, selector_options):
     tried = policies(selector_options, found.data["study"])
     stages = [stage for _, policy in tried for stage in policy.stages]
     assert {stage.selector for stage in stages} <= {"threshold", "mass"}
-    asked = [point for point in proposed(selector_options, found.data["study"]) if "stages.select" in point]
-    # Which of them is tried first hangs on what this machine measures; both are proposed.
-    assert {point["stages.select"] for point in asked} == {"threshold", "mass"}
+    # Where the best schedule cuts hangs on what this machine measures; it is proposed with either selector there.
+    asked = proposed(selector_options, found.data["study"])
+    values = [{point[name] for point in asked if name in point} for name in ("input.select", "stages.select")]
+    assert {"threshold", "mass"} in values
     assert {"input.select", "stages.select"} <= set(tried[0][0].params)
     for trial, policy in tried:
         inside = {stage.selector for stage in policy.stages if stage.layer != "input"}
