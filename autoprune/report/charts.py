@@ -249,6 +249,7 @@ def _horizontal(y: float, text: str, color: str = LIMIT) -> Chart:
         "xref": "paper",
         "line": {"color": color, "dash": "dash"},
     }
-    note = {"y": y, "x": 0, "xref": "paper", "text": text, "showarrow": False, "xanchor": "left", "yanchor": "bottom",
+    # Under the line: above it, the budget's label would stand in the way on a narrow page.
+    note = {"y": y, "x": 0, "xref": "paper", "text": text, "showarrow": False, "xanchor": "left", "yanchor": "top",
             "xshift": 4, "font": {"color": color}}  # fmt: skip
     return {"shapes": [line], "annotations": [note]}
