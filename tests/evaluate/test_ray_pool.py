@@ -121,8 +121,11 @@ def test_idle_workers_that_die_together_cost_no_candidate_its_tries(here, exampl
 def test_a_settled_pool_loads_nothing(here, examples):
     pool = RayPool(examples, TableSet(), 2)
     try:
-        os.kill(pool.pids()[0], signal.SIGKILL)
+        killed = pool.pids()[0]
+        os.kill(killed, signal.SIGKILL)
         time.sleep(1.0)
+        assert len(pool.pids()) == 1, "who died idle does not answer, and does not hide the others"
+        assert killed not in pool.pids()
         submit(pool, 4)
         drain(pool)
         pool.settle()

@@ -132,21 +132,30 @@ class Crew:
 
     def replace(self, actor: Any) -> None:
         """Give up an actor that failed, and every idle one that died with it: they may share a node."""
+        stop(actor)
+        alive = self.answers("ready")
+        self._dismiss(one for one in self.idle if one not in alive)
+        self.idle = list(alive)
+        self.fill()
+
+    def answers(self, method: str) -> dict[Any, Any]:
+        """Return what the idle actors say to a call, by actor; one that is dead or silent is left out.
+
+        Args:
+            method: Name of a method of the actors without arguments.
+        """
         import ray
         from ray.exceptions import RayError
 
-        stop(actor)
-        asked = {one.ready.remote(): one for one in self.idle}
-        answered = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_S)[0] if asked else []
-        self.idle.clear()
-        for reference in answered:
+        asked = {getattr(actor, method).remote(): actor for actor in self.idle}
+        found = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_S)[0] if asked else []
+        answers = {}
+        for reference in found:
             try:
-                ray.get(reference)
+                answers[asked[reference]] = ray.get(reference)
             except RayError:
                 continue
-            self.idle.append(asked.pop(reference))
-        self._dismiss(asked.values())
-        self.fill()
+        return answers
 
     def await_first(self) -> None:
         """Wait until all actors are ready, or some are and the others take long.

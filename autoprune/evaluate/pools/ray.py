@@ -145,22 +145,16 @@ class RayPool:
             ray.shutdown()
 
     def pids(self) -> list[int]:
-        """Return the process ids of the idle actors."""
-        return [int(pid) for pid in self._ask("ready")]
+        """Return the process ids of the idle actors that live."""
+        return [int(pid) for pid in self._crew.answers("ready").values()]
 
     def nodes(self) -> list[str]:
-        """Return the ids of the nodes where the idle actors are."""
-        return [str(node) for node in self._ask("where")]
+        """Return the ids of the nodes where the idle actors that live are."""
+        return [str(node) for node in self._crew.answers("where").values()]
 
     def devices(self) -> list[str]:
-        """Return the torch devices of the idle actors."""
-        return [str(device) for device in self._ask("device")]
-
-    def _ask(self, method: str) -> list[Any]:
-        import ray
-
-        answers: list[Any] = ray.get([getattr(actor, method).remote() for actor in self._crew.idle])
-        return answers
+        """Return the torch devices of the idle actors that live."""
+        return [str(device) for device in self._crew.answers("device").values()]
 
     def _wait(self) -> Any:
         """Return the reference of a job that ended, or None after a while or when an actor came."""
