@@ -1,6 +1,7 @@
-"""Measured / ideal latency of every scorer x reducer at batch 1, of each with one partner at batch 16; 256 tokens.
+"""Measured / ideal latency of every scorer x reducer at batch 1 and 16; 256 tokens.
 
-    python benchmarks/overhead/run.py                 # the committed table (about 10 minutes on a quiet core)
+    python benchmarks/overhead/run.py                 # the committed table (about 40 minutes on a quiet core)
+    python benchmarks/overhead/run.py --batches 1     # one batch of it; the rows of the other are kept
     python benchmarks/overhead/run.py --profile cls_attention:fuse
 
 Ideal is the dense model whose layers are handed the first n rows of the hidden states, n being the count that the
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import json
 import pstats
 import sys
 from collections.abc import Callable
@@ -109,12 +111,12 @@ def pruned(model: Any, policy: PruningPolicy, found: TableSet) -> Callable[[Any]
     return run
 
 
-def cells(full: bool) -> list[tuple[str, str]]:
+def cells() -> list[tuple[str, str]]:
     """Return the cells; reducers that never ask the scorer are measured once."""
     found = []
     for reducer, kind in REDUCERS.items():
         names = [*SCORERS.names(), "received_attention exact"] if kind.uses_scores else ["random"]
-        found += [(s, reducer) for s in names if full or reducer == "drop" or s == "random"]
+        found += [(name, reducer) for name in names]
     return found
 
 
@@ -133,7 +135,7 @@ def main() -> None:
         return
     rows = []
     for size in options.batches:
-        chosen = cells(full=size == 1)
+        chosen = cells()
         if options.only:
             chosen = [cell for cell in chosen if ":".join(cell) in options.only]
         inputs = [batch_of(size, seed) for seed in range(4)]
@@ -148,9 +150,17 @@ def main() -> None:
                 )
                 print(f"batch {size} {scorer} {reducer} x{stages}: {result['ratio']:.3f}", file=sys.stderr)
     if not options.only:
+        rows = sorted(kept(options) + rows, key=lambda row: int(row["batch"]))
         write(options.out, {"machine": machine(), "rows": rows}, table(rows))
     else:
         print(table(rows))
+
+
+def kept(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows that are there already, of batches that are not measured now."""
+    path = options.out / "results.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    return [row for row in rows if row["batch"] not in options.batches]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
