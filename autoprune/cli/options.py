@@ -40,6 +40,22 @@ class DurationType(click.ParamType[float]):
         return float(match[1]) * _SECONDS[match[2] or ""]
 
 
+class PercentType(click.ParamType[float]):
+    """A share over 0 and under 1: ``3%`` or ``0.03``."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share; what cannot be read is a usage error."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%)?", str(value).strip())
+        share = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+        if not 0 < share < 1:
+            self.fail(f"{value!r} is not a share over 0 and under 1; write it like 3% or 0.03.", param, ctx)
+        return share
+
+
 class CountsType(click.ParamType["tuple[int, ...]"]):
     """Whole numbers from 1 with commas between them: ``1,8,32``."""
 

@@ -144,6 +144,6 @@ def _proposer(
     guide = make_guide(session.space, projector, maker.limit_ms, floor_ms, harm)
     guide_sampler(study, guide)
     if all(trial.number == 0 or trial.state is TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
-        for start in first_proposals(study, guide):  # those that a killed driver enqueued already are passed over
-            start.enqueue(study)
+        for start in first_proposals(study, guide, limits.trials):
+            start.enqueue(study)  # one that a killed driver enqueued already is passed over
     return Proposer(study, session.space, projector, maker.limit_ms, floor_ms)

@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from autoprune.latency.meter import MeterSettings
     from autoprune.latency.timing import PairedTiming
 
 _CHUNK = 128
 _TOLERANCE = 0.03  # two measurements, each known to a per cent or two
 
 
-def bench_export(directory: Path, observer: Observer | None = None) -> dict[str, Any]:
+def bench_export(
+    directory: Path, observer: Observer | None = None, settings: MeterSettings | None = None
+) -> dict[str, Any]:
     """Time and score an export against dense, in pairs, on this machine.
 
     The promise holds when the ratio measured now is no higher than the promised interval (widened by
@@ -46,6 +49,7 @@ def bench_export(directory: Path, observer: Observer | None = None) -> dict[str,
     Args:
         directory: A folder that ``autoprune export`` wrote.
         observer: Told of progress.
+        settings: How long and how well to time; None: as winners of a search are.
 
     Raises:
         ModelError: The folder is no export, or carries no task to score on.
@@ -61,18 +65,18 @@ def bench_export(directory: Path, observer: Observer | None = None) -> dict[str,
     task = load_task(TaskSpec.from_dict(file.task))
     task.model, task.tokenizer = model, tokenizer  # what is held to its promise is what was exported
     task.model = prepare_model(task.model, workload)
-    timing = _time(task, workload, file, tables, observer)
+    observer.phase("time in pairs with dense")
+    timing = _timer(task, workload, file, tables).measure(file.policy, settings or VERIFY_SETTINGS)
     resources = _resources(task, workload, file.policy, tables, observer)
     quality = _score(task, file.policy, tables, observer)
     observer.done()
     return _document(directory, file, timing, quality, resources)
 
 
-def _time(task: Task, workload: Workload, file: PolicyFile, tables: TableSet, observer: Observer) -> PairedTiming:
-    observer.phase("time in pairs with dense")
+def _timer(task: Task, workload: Workload, file: PolicyFile, tables: TableSet) -> Timer:
     statistic = file.study.get("budget", {}).get("statistic", "p50")
     inputs = task.inputs(workload.lengths, workload.batch_size)
-    return Timer(task.model, task.tokenizer, workload, inputs, tables, statistic).measure(file.policy, VERIFY_SETTINGS)
+    return Timer(task.model, task.tokenizer, workload, inputs, tables, statistic)
 
 
 def _resources(

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, get_args
 from autoprune.engine.landscape.guide import Guide
 from autoprune.engine.landscape.planning import Plan, Planner
 from autoprune.engine.profiling import kept_profile, profile_policies, run_profile
+from autoprune.engine.projection import FLOOR_ROOM
 from autoprune.engine.proposals import Start
 from autoprune.engine.samplers.autoprune import AutopruneSampler
 from autoprune.engine.seeds import control_params, seed_params
 from autoprune.policy import Selector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import optuna
 
@@ -31,6 +32,9 @@ _SHARES = (1.0, 0.85, 0.7, 0.6, 0.5)  # of the budget: the front below it is dra
 _METHODS = 3  # best methods tried on the budget itself; below it the best one
 _MIXED = (0.9, 0.7)  # of the budget, for schedules of two methods
 _LOOSER = (1 / 3, 2 / 3)  # of the way from the budget to dense: whoever asks for a looser budget later has an answer
+_LONG = 40  # policies from which on a search draws the rest of the front as well
+_MORE = (1 / 6, 1 / 2, 5 / 6)  # of the way to dense, in a long search
+_FASTER = (1 / 3, 2 / 3, 1.0)  # of the way from the least share of the budget to the floor, in a long search
 _ROOM = 1.1  # dense is at least so many budgets, or nothing lies between them
 
 
@@ -59,11 +63,18 @@ def guide_sampler(study: optuna.Study, guide: Guide) -> None:
         study.sampler.guide = guide
 
 
-def first_proposals(study: optuna.Study, guide: Guide) -> list[Start]:
-    """Return what is proposed first: the profile's solutions and the control, or for other samplers the seeds."""
+def first_proposals(study: optuna.Study, guide: Guide, trials: int) -> list[Start]:
+    """Return what is proposed first: the profile's solutions and the control, or for other samplers the seeds.
+
+    Args:
+        study: The study, whose sampler matters.
+        guide: The space with its costs and harm.
+        trials: Policies that the search may try: many also draw the ends of the front, far from the budget.
+    """
     if not isinstance(study.sampler, AutopruneSampler) or not guide.harm.curves:
         return [Start(params) for params in seed_params(guide.space)]
-    return [*planned(guide), *(Start(params) for params in control_params(guide.space))]
+    controls = [Start(params) for params in control_params(guide.space)]
+    return [*planned(guide), *controls, *(far(guide) if trials >= _LONG else ())]
 
 
 def planned(guide: Guide) -> list[Start]:
@@ -71,22 +82,44 @@ def planned(guide: Guide) -> list[Start]:
     space, limit = guide.space, guide.limit_ms
     planner = Planner(guide.harm, guide.surface, space)
     low, high = space.file.share
-    shares = sorted({min(max(share, low), high) for share in _SHARES}, reverse=True)
+    shares, mixed_shares = (sorted({min(max(s, low), high) for s in some}, reverse=True) for some in (_SHARES, _MIXED))
     plans = [
         *planner.plans(limit, shares[:1], _METHODS),
         *planner.plans(limit, shares[1:], 1),
         *planner.plans(limit, looser_aims(guide), 1),
     ]
-    mixed = [Plan(shape, share, 0.0) for share in _MIXED for shape in planner.mixed()]
+    mixed = [Plan(shape, share, 0.0) for share in mixed_shares for shape in planner.mixed()]
     others = [Plan(shape, plan.share, plan.harm) for plan in plans[:1] for shape in _other_selectors(plan.shape)]
-    found = [(space.encode(plan.shape, plan.share), max(1.0, plan.share)) for plan in [*plans, *mixed, *others]]
+    return _starts(space, [*plans, *mixed, *others])
+
+
+def far(guide: Guide) -> list[Start]:
+    """Return the profile's best schedules where few ask, towards the floor (which costs little) and towards dense.
+
+    The sampler stays at the budget and somewhat below it, so that nothing else draws them.
+    """
+    planner = Planner(guide.harm, guide.surface, guide.space)
+    return _starts(guide.space, planner.plans(guide.limit_ms, [*faster_aims(guide), *looser_aims(guide, _MORE)], 1))
+
+
+def _starts(space: Space, plans: Sequence[Plan]) -> list[Start]:
+    """Return the plans that the space can express; what is outside its shares of the budget is left to the aim."""
+    low, high = space.file.share
+    found = [(space.encode(p.shape, p.share), p.share / min(max(p.share, low), high)) for p in plans]
     return [Start(params, aim) for params, aim in found if params is not None]
 
 
-def looser_aims(guide: Guide) -> list[float]:
+def looser_aims(guide: Guide, parts: Sequence[float] = _LOOSER) -> list[float]:
     """Return latencies between the budget and dense, in budgets: the front above the budget is drawn as well."""
     room = guide.surface.dense_ms / guide.limit_ms
-    return [room**part for part in _LOOSER] if room >= _ROOM else []
+    return [room**part for part in parts] if room >= _ROOM else []
+
+
+def faster_aims(guide: Guide) -> list[float]:
+    """Return latencies between the space's least share of the budget and the lowest that is aimed at, in budgets."""
+    low = guide.space.file.share[0]
+    room = guide.floor_ms * FLOOR_ROOM / (low * guide.limit_ms)
+    return [low * room**part for part in _FASTER] if room * _ROOM <= 1 else []
 
 
 def _other_selectors(shape: Shape) -> Iterator[Shape]:

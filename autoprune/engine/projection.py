@@ -16,6 +16,8 @@ _STEPS = 30
 _MAX_SCALE = 6.0  # the last stage keeps exp(-6), a quarter of a percent: nothing is left to remove
 MARGIN = 0.96
 """Aim this far inside a target: by the interval's half width and some of the cost table's error."""
+FLOOR_ROOM = 1.1
+"""The least latency aimed at, in floors: predictions err."""
 
 
 class Projector:

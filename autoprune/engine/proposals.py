@@ -11,7 +11,7 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from autoprune.engine.projection import Projector
+from autoprune.engine.projection import FLOOR_ROOM, Projector
 from autoprune.policy import PruningPolicy
 from autoprune.spaces.space import Space
 from autoprune.store.optuna_study import drop, keep, set_constraint
@@ -29,7 +29,8 @@ class Start:
 
     Attributes:
         params: A value for every parameter of the space.
-        aim: Latency to aim at, in budgets (>= 1): above 1 the policy draws the front beyond the budget.
+        aim: Factor (> 0) on the share of the budget that is aimed at: above 1 the policy draws the front beyond the
+            budget, below 1 its fast end.
     """
 
     params: dict[str, Any]
@@ -39,7 +40,7 @@ class Start:
         """Let this be a trial once those that were enqueued before have begun, unless it waits already."""
         waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if not any(self.params == t.system_attrs.get(FIXED_ATTR) and self.aim == _aim(t) for t in waiting):
-            study.enqueue_trial(self.params, user_attrs={AIM_ATTR: self.aim} if self.aim > 1.0 else None)
+            study.enqueue_trial(self.params, user_attrs={AIM_ATTR: self.aim} if self.aim != 1.0 else None)
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Proposer:
         for attempt in range(_TRIES):
             trial = self._ask(attempt)
             aim = _aim(trial)
-            target = aim * self._target(trial.params)
+            target = self._target(trial.params, aim)
             policy = self._begun(trial) or self._projector.fit(self._space.shape(trial.params), target)
             if policy is None:
                 self._refuse(trial, "no scale of this shape meets its target")
@@ -109,7 +110,7 @@ class Proposer:
                 policy = self._snap(policy)
             projector = self._projector
             proposal = Proposal(trial, policy, projector.predict(policy), projector.expected.keeps(policy))
-            if self._snap is not None and proposal.predicted_ms > aim * self._limit_ms:
+            if self._snap is not None and proposal.predicted_ms > max(1.0, aim) * self._limit_ms:
                 self._refuse(trial, "rounded, this policy is too slow")
                 continue
             if proposal.digest in self._known:
@@ -143,9 +144,9 @@ class Proposer:
         finally:
             self._study.sampler = own
 
-    def _target(self, params: Mapping[str, Any]) -> float:
+    def _target(self, params: Mapping[str, Any], aim: float) -> float:
         """Return the latency aimed at: a share of the budget, but not below what can be reached."""
-        return max(float(params["share"]) * self._limit_ms, min(self._limit_ms, self._floor_ms * 1.1))
+        return max(aim * float(params["share"]) * self._limit_ms, min(self._limit_ms, self._floor_ms * FLOOR_ROOM))
 
     def _refuse(self, trial: optuna.Trial, why: str) -> None:
         if drop(trial):

@@ -13,6 +13,7 @@ from autoprune.store.repository import Store
 
 if TYPE_CHECKING:
     from autoprune.engine.events import Observer
+    from autoprune.latency.meter import MeterSettings
 
 
 def list_studies(
@@ -111,11 +112,11 @@ def export(
     return export_trial(db, study, trial, out_dir, observer, onnx=onnx)
 
 
-def bench(directory: Path, observer: Observer | None = None) -> dict[str, Any]:
-    """Time and score an export again; see ``engine.benching.bench``."""
+def bench(directory: Path, observer: Observer | None = None, settings: MeterSettings | None = None) -> dict[str, Any]:
+    """Time and score an export again; see ``engine.benching.bench_export``."""
     from autoprune.engine.benching import bench_export
 
-    return bench_export(directory, observer)
+    return bench_export(directory, observer, settings)
 
 
 def _unfinished(store: Store, study: str) -> dict[str, Any]:

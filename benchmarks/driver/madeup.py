@@ -158,7 +158,7 @@ def build(
     tell_values(study, dense, DENSE_MS, 1.0, DENSE_MS - LIMIT_MS)
     guide = make_guide(space, projector, LIMIT_MS, FLOOR_MS, HarmModel({}))
     guide_sampler(study, guide)
-    for start in first_proposals(study, guide):
+    for start in first_proposals(study, guide, trials):
         start.enqueue(study)
     task: Any = SimpleNamespace(
         labels=logits.dense.argmax(1).astype(np.int64), metric=metric_for("accuracy", labelled=True)

@@ -1,4 +1,4 @@
-"""Can the figures be believed? Run on a quiet machine: ``python benchmarks/latency/run.py`` (about 15 minutes).
+"""Can the figures be believed? Run on a quiet machine: ``python benchmarks/latency/run.py`` (about 20 minutes).
 
 Prints, for the quickstart or another model:
 

@@ -114,7 +114,7 @@ def product(
     guide = make_guide(space, projector, limit_ms, floor_ms, harm)
     guide.snap = world.snap_removal
     guide_sampler(study, guide)
-    for start in first_proposals(study, guide):
+    for start in first_proposals(study, guide, _MOST):
         start.enqueue(study)
     anchor = dict.fromkeys(("p50", "p95", "mean"), dense_ms)
     stats = LatencyStats.of_ns(np.full((2, 1), _DENSE_NS))

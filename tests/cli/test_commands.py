@@ -291,7 +291,8 @@ def test_bench(
             "policy": {"memory_peak": None, "flops": 4.2e9, "energy": "not available here"},
         },
     }
-    monkeypatch.setattr(queries, "bench", lambda _directory, _observer: answer)
+    asked: list[Any] = []
+    monkeypatch.setattr(queries, "bench", lambda _directory, _observer, settings: asked.append(settings) or answer)
     ran = cli("bench", "somewhere")
     assert ran.code == code
     assert words in ran.out
@@ -299,7 +300,8 @@ def test_bench(
     assert "0.5000" in ran.out
     assert "other hardware" in ran.out
     assert all(text in ran.out for text in ("400", "9.1", "4.2", "not available here"))
-    assert cli("bench", "somewhere", "--json").code == code
+    assert cli("bench", "somewhere", "--json", "--interval", "0.5%", "--time-cap", "2m").code == code
+    assert [(round(one.half_width, 5), one.max_seconds) for one in asked] == [(0.015, 30), (0.0025, 120)]
 
 
 def test_bench_of_no_export(cli: Cli, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from autoprune.cli.options import CountOr, DurationType
+from autoprune.cli.options import CountOr, DurationType, PercentType
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("10 min", 600), ("2H", 7200)])
@@ -24,3 +24,14 @@ def test_a_count_or_a_word() -> None:
     for text in ("0", "-1", "1.5", "many", "²"):
         with pytest.raises(click.BadParameter, match="'auto'"):
             kind.convert(text, None, None)
+
+
+@pytest.mark.parametrize(("text", "share"), [("3%", 0.03), ("0.5 %", 0.005), ("0.02", 0.02), (0.1, 0.1)])
+def test_shares_are_read(text: str | float, share: float) -> None:
+    assert PercentType().convert(text, None, None) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "0", "0%", "1", "100%", "3", "-1%", "narrow"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="write it like 3%"):
+        PercentType().convert(text, None, None)

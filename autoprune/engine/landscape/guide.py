@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from autoprune.engine.landscape.harm import HarmModel
 from autoprune.engine.landscape.removal import Floats, Method, method_of_shape, removal_of, weights_of
-from autoprune.engine.projection import MARGIN
+from autoprune.engine.projection import FLOOR_ROOM, MARGIN
 
 if TYPE_CHECKING:
     from autoprune.engine.landscape.costs import CostSurface
@@ -91,7 +91,7 @@ class Guide:
 
     def target(self, share: float) -> float:
         """Return the latency that the projector aims at: a share of the budget, but not below what can be reached."""
-        return MARGIN * max(share * self.limit_ms, min(self.limit_ms, self.floor_ms * 1.1))
+        return MARGIN * max(share * self.limit_ms, min(self.limit_ms, self.floor_ms * FLOOR_ROOM))
 
     def place(self, params: Sequence[dict[str, Any]]) -> Candidates:
         """Scale shapes onto their targets; those that cannot meet them are left out."""
