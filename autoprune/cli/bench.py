@@ -29,7 +29,7 @@ _MOST_ROUNDS = 100_000  # the time cap ends it
     default="30s",
     show_default=True,
     metavar="TIME",
-    help="Time no longer.",
+    help="End the timing after so long in any case.",
 )
 @json_option
 @click.pass_obj
