@@ -104,9 +104,8 @@ def far(guide: Guide) -> list[Start]:
 
 def _starts(space: Space, plans: Sequence[Plan]) -> list[Start]:
     """Return the plans that the space can express; what is outside its shares of the budget is left to the aim."""
-    low, high = space.file.share
-    found = [(space.encode(p.shape, p.share), p.share / min(max(p.share, low), high)) for p in plans]
-    return [Start(params, aim) for params, aim in found if params is not None]
+    found = [(space.encode(plan.shape, plan.share), plan.share) for plan in plans]
+    return [Start(params, share / params["share"]) for params, share in found if params is not None]
 
 
 def looser_aims(guide: Guide, parts: Sequence[float] = _LOOSER) -> list[float]:
