@@ -118,11 +118,19 @@ def call(run: Run) -> str:
     return run()
 
 
+def chosen(words: list[str] | None) -> list[Searcher]:
+    """Return the searchers that one of the words names, or else those whose name begins with it; without words, all."""
+    names = {searcher.name for searcher in searchers()}
+    return [
+        searcher
+        for searcher in searchers()
+        if not words or any(searcher.name == w or (w not in names and searcher.name.startswith(w)) for w in words)
+    ]
+
+
 def runs_of(options: argparse.Namespace) -> Iterator[Run]:
     for kind in options.world:
-        for searcher in searchers():
-            if options.only and not any(searcher.name.startswith(word) for word in options.only):
-                continue
+        for searcher in chosen(options.only):
             for seed in range(options.seeds):
                 limit = min(options.limit, searcher.most)
                 yield Run(kind, searcher, seed, options.budget, limit, options.work)
@@ -163,7 +171,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=float, default=0.5, help="share of dense latency")
     parser.add_argument("--limit", type=float, default=200.0, help="full-evaluation equivalents per search")
-    parser.add_argument("--only", nargs="*", help="searchers whose name begins so")
+    parser.add_argument("--only", nargs="*", help="searchers of this name, or whose name begins so")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--work", type=Path, default=WORK, help="where results of searches are kept")
     parser.add_argument("--out", type=Path, default=HERE / "result.json")
