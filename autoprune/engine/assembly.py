@@ -141,9 +141,9 @@ def _proposer(
     limits: Limits,
 ) -> Proposer:
     floor_ms = maker.probe.floor_ratio * limits.anchor[limits.statistic]
-    guide = make_guide(session.space, projector, maker.limit_ms, floor_ms, harm)
+    guide = make_guide(session.space, projector, maker.limit_ms, floor_ms, harm, limits.trials)
     guide_sampler(study, guide)
     if all(trial.number == 0 or trial.state is TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
-        for start in first_proposals(study, guide, limits.trials):
+        for start in first_proposals(study, guide):
             start.enqueue(study)  # one that a killed driver enqueued already is passed over
-    return Proposer(study, session.space, projector, maker.limit_ms, floor_ms)
+    return Proposer(study, guide)

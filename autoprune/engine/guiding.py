@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, get_args
 from autoprune.engine.landscape.guide import Guide
 from autoprune.engine.landscape.planning import Plan, Planner
 from autoprune.engine.profiling import kept_profile, profile_policies, run_profile
-from autoprune.engine.projection import FLOOR_ROOM
 from autoprune.engine.proposals import Start
 from autoprune.engine.samplers.autoprune import AutopruneSampler
 from autoprune.engine.seeds import control_params, seed_params
@@ -33,7 +32,6 @@ _METHODS = 3  # best methods tried on the budget itself; below it the best one
 _MIXED = (0.9, 0.7)  # of the budget, for schedules of two methods
 _LOOSER = (1 / 3, 2 / 3)  # of the way from the budget to dense: whoever asks for a looser budget later has an answer
 _LONG = 40  # policies from which on a search draws the rest of the front as well
-_MORE = (1 / 6, 1 / 2, 5 / 6)  # of the way to dense, in a long search
 _FASTER = (1 / 3, 2 / 3, 1.0)  # of the way from the least share of the budget to the floor, in a long search
 _ROOM = 1.1  # dense is at least so many budgets, or nothing lies between them
 
@@ -52,9 +50,11 @@ def open_profile(
     )
 
 
-def make_guide(space: Space, projector: Projector, limit_ms: float, floor_ms: float, harm: HarmModel) -> Guide:
-    """Return the guide for one budget."""
-    return Guide(space, projector, limit_ms, floor_ms, harm)
+def make_guide(
+    space: Space, projector: Projector, limit_ms: float, floor_ms: float, harm: HarmModel, trials: int
+) -> Guide:
+    """Return the guide for one budget and so many policies: many also draw the front far below the budget."""
+    return Guide(space, projector, limit_ms, floor_ms, harm, deep=trials >= _LONG)
 
 
 def guide_sampler(study: optuna.Study, guide: Guide) -> None:
@@ -63,18 +63,17 @@ def guide_sampler(study: optuna.Study, guide: Guide) -> None:
         study.sampler.guide = guide
 
 
-def first_proposals(study: optuna.Study, guide: Guide, trials: int) -> list[Start]:
+def first_proposals(study: optuna.Study, guide: Guide) -> list[Start]:
     """Return what is proposed first: the profile's solutions and the control, or for other samplers the seeds.
 
     Args:
         study: The study, whose sampler matters.
         guide: The space with its costs and harm.
-        trials: Policies that the search may try: many also draw the ends of the front, far from the budget.
     """
     if not isinstance(study.sampler, AutopruneSampler) or not guide.harm.curves:
         return [Start(params) for params in seed_params(guide.space)]
     controls = [Start(params) for params in control_params(guide.space)]
-    return [*planned(guide), *controls, *(far(guide) if trials >= _LONG else ())]
+    return [*planned(guide), *controls, *(far(guide) if guide.deep else ())]
 
 
 def planned(guide: Guide) -> list[Start]:
@@ -94,12 +93,9 @@ def planned(guide: Guide) -> list[Start]:
 
 
 def far(guide: Guide) -> list[Start]:
-    """Return the profile's best schedules where few ask, towards the floor (which costs little) and towards dense.
-
-    The sampler stays at the budget and somewhat below it, so that nothing else draws them.
-    """
+    """Return the profile's best schedules towards the floor: few ask for them, but they cost little."""
     planner = Planner(guide.harm, guide.surface, guide.space)
-    return _starts(guide.space, planner.plans(guide.limit_ms, [*faster_aims(guide), *looser_aims(guide, _MORE)], 1))
+    return _starts(guide.space, planner.plans(guide.limit_ms, faster_aims(guide), 1))
 
 
 def _starts(space: Space, plans: Sequence[Plan]) -> list[Start]:
@@ -108,16 +104,16 @@ def _starts(space: Space, plans: Sequence[Plan]) -> list[Start]:
     return [Start(params, share / params["share"]) for params, share in found if params is not None]
 
 
-def looser_aims(guide: Guide, parts: Sequence[float] = _LOOSER) -> list[float]:
+def looser_aims(guide: Guide) -> list[float]:
     """Return latencies between the budget and dense, in budgets: the front above the budget is drawn as well."""
     room = guide.surface.dense_ms / guide.limit_ms
-    return [room**part for part in parts] if room >= _ROOM else []
+    return [room**part for part in _LOOSER] if room >= _ROOM else []
 
 
 def faster_aims(guide: Guide) -> list[float]:
     """Return latencies between the space's least share of the budget and the lowest that is aimed at, in budgets."""
     low = guide.space.file.share[0]
-    room = guide.floor_ms * FLOOR_ROOM / (low * guide.limit_ms)
+    room = guide.lowest_ms / (low * guide.limit_ms)
     return [low * room**part for part in _FASTER] if room * _ROOM <= 1 else []
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from autoprune.engine.projection import FLOOR_ROOM, Projector
 from autoprune.policy import PruningPolicy
-from autoprune.spaces.space import Space
 from autoprune.store.optuna_study import drop, keep, set_constraint
+
+if TYPE_CHECKING:
+    from autoprune.engine.landscape.guide import Guide
 
 POLICY_ATTR, DIGEST_ATTR, WHY_ATTR, KL_ATTR = "policy", "policy_digest", "why", "kl"
 AIM_ATTR = "aim"
@@ -69,26 +70,15 @@ class Proposer:
 
     Args:
         study: The Optuna study.
-        space: The search space.
-        projector: Scales shapes onto a latency.
-        limit_ms: The budget in milliseconds.
-        floor_ms: The lowest latency any policy reaches.
+        guide: The space, its costs and the budget.
         snap: Rounds a policy to one that may be evaluated; None: all may.
     """
 
     def __init__(
-        self,
-        study: optuna.Study,
-        space: Space,
-        projector: Projector,
-        limit_ms: float,
-        floor_ms: float,
-        snap: Callable[[PruningPolicy], PruningPolicy] | None = None,
+        self, study: optuna.Study, guide: Guide, snap: Callable[[PruningPolicy], PruningPolicy] | None = None
     ) -> None:
-        self._study = study
-        self._space = space
-        self._projector = projector
-        self._limit_ms, self._floor_ms = limit_ms, floor_ms
+        self._study, self._guide = study, guide
+        self._space, self._projector = guide.space, guide.projector
         self._snap = snap
         self._known = known_digests(study)
 
@@ -100,8 +90,8 @@ class Proposer:
         """
         for attempt in range(_TRIES):
             trial = self._ask(attempt)
-            aim = _aim(trial)
-            target = self._target(trial.params, aim)
+            aim = self._guide.aims.pop(trial.number, _aim(trial))
+            target = self._guide.target(float(trial.params["share"]), aim)
             policy = self._begun(trial) or self._projector.fit(self._space.shape(trial.params), target)
             if policy is None:
                 self._refuse(trial, "no scale of this shape meets its target")
@@ -110,13 +100,15 @@ class Proposer:
                 policy = self._snap(policy)
             projector = self._projector
             proposal = Proposal(trial, policy, projector.predict(policy), projector.expected.keeps(policy))
-            if self._snap is not None and proposal.predicted_ms > max(1.0, aim) * self._limit_ms:
+            if self._snap is not None and proposal.predicted_ms > max(1.0, aim) * self._guide.limit_ms:
                 self._refuse(trial, "rounded, this policy is too slow")
                 continue
             if proposal.digest in self._known:
                 self._refuse(trial, "the same policy was tried before")
                 continue
             self._known.add(proposal.digest)
+            if aim != _aim(trial):
+                trial.set_user_attr(AIM_ATTR, aim)
             describe(trial, policy)
             keep(trial)
             return proposal
@@ -143,10 +135,6 @@ class Proposer:
             return self._study.ask(self._space.distributions())
         finally:
             self._study.sampler = own
-
-    def _target(self, params: Mapping[str, Any], aim: float) -> float:
-        """Return the latency aimed at: a share of the budget, but not below what can be reached."""
-        return max(aim * float(params["share"]) * self._limit_ms, min(self._limit_ms, self._floor_ms * FLOOR_ROOM))
 
     def _refuse(self, trial: optuna.Trial, why: str) -> None:
         if drop(trial):

@@ -156,16 +156,16 @@ def build(
     recorder.policy(PruningPolicy())
     describe(dense, PruningPolicy())
     tell_values(study, dense, DENSE_MS, 1.0, DENSE_MS - LIMIT_MS)
-    guide = make_guide(space, projector, LIMIT_MS, FLOOR_MS, HarmModel({}))
+    guide = make_guide(space, projector, LIMIT_MS, FLOOR_MS, HarmModel({}), trials)
     guide_sampler(study, guide)
-    for start in first_proposals(study, guide, trials):
+    for start in first_proposals(study, guide):
         start.enqueue(study)
     task: Any = SimpleNamespace(
         labels=logits.dense.argmax(1).astype(np.int64), metric=metric_for("accuracy", labelled=True)
     )
     return SearchRun(
         study=study,
-        proposer=Proposer(study, space, projector, LIMIT_MS, FLOOR_MS),
+        proposer=Proposer(study, guide),
         pool=pool,
         timer=MadeUpTimer(logits, watch),  # type: ignore[arg-type]
         scoreboard=Scoreboard(task, logits.dense),

@@ -102,7 +102,6 @@ def product(
     pool = AccountedPool(account, limit, lambda: setattr(interrupt, "requested", True))
     dense_ms = world.table.predict_statistic(_DENSE, world.lengths, world.n_protected)
     limit_ms, floor_ms = budget * dense_ms, world.floor_ratio * dense_ms
-    space = world.space
     study = optuna.create_study(storage=storage, directions=_DIRECTIONS, sampler=SAMPLERS.get(sampler)(seed))
     account.charge_lexicon()
     account.charge("dense", len(world.labels), 1.0)
@@ -111,16 +110,16 @@ def product(
     _tell_dense(study, world, scoreboard, dense_ms, budget)
     projector = Projector(world.table, world.lengths, world.n_protected, "p50", world.tables, dense_ms)
     harm = _profile(world, pool, scoreboard) if isinstance(study.sampler, AutopruneSampler) else HarmModel({})
-    guide = make_guide(space, projector, limit_ms, floor_ms, harm)
+    guide = make_guide(world.space, projector, limit_ms, floor_ms, harm, _MOST)
     guide.snap = world.snap_removal
     guide_sampler(study, guide)
-    for start in first_proposals(study, guide, _MOST):
+    for start in first_proposals(study, guide):
         start.enqueue(study)
     anchor = dict.fromkeys(("p50", "p95", "mean"), dense_ms)
     stats = LatencyStats.of_ns(np.full((2, 1), _DENSE_NS))
     run = SearchRun(
         study=study,
-        proposer=Proposer(study, space, projector, limit_ms, floor_ms, world.snap),
+        proposer=Proposer(study, guide, world.snap),
         pool=pool,
         timer=TableTimer(world),  # type: ignore[arg-type]
         scoreboard=scoreboard,

@@ -19,7 +19,7 @@ from autoprune.engine.landscape.expected import Expected
 from autoprune.engine.landscape.guide import Guide
 from autoprune.engine.landscape.removal import method_of, removal_of
 from autoprune.engine.projection import MARGIN, Projector
-from autoprune.engine.proposals import KL_ATTR, Proposer, describe
+from autoprune.engine.proposals import AIM_ATTR, KL_ATTR, Proposer, describe
 from autoprune.engine.samplers.autoprune import AutopruneSampler, expected_improvement
 from autoprune.latency.cost_table import CostTable, Line
 from autoprune.policy import PruningPolicy
@@ -63,17 +63,17 @@ def made_up_curves():
     return Curves(scores, real, held)
 
 
-def make_study(seed, sampler=None, file=None, expected=None):
+def make_study(seed, sampler=None, file=None, expected=None, deep=False):
     space = Space(file or load_space_file("quick"), 6)
     projector = Projector(TABLE, (256,), 2, "p50", TABLES, DENSE_MS, expected)
-    guide = Guide(space, projector, LIMIT_MS, 0.1 * DENSE_MS)
+    guide = Guide(space, projector, LIMIT_MS, 0.1 * DENSE_MS, deep=deep)
     sampler = sampler or AutopruneSampler(seed, guide)
     study = optuna.create_study(sampler=sampler, directions=["minimize", "maximize"])
     study.enqueue_trial(space.dense_params())
     trial = study.ask(space.distributions())
     describe(trial, PruningPolicy())
     study.tell(trial, [DENSE_MS, 0.9])
-    return study, guide, Proposer(study, space, projector, LIMIT_MS, 0.1 * DENSE_MS)
+    return study, guide, Proposer(study, guide)
 
 
 def true_kl(policy):
@@ -113,6 +113,33 @@ def test_every_proposal_is_within_the_budget_and_new():
         digests.append(proposal.digest)
         evaluate(study, proposal, rng)
     assert len(set(digests)) == 15
+
+
+def test_a_deep_guide_leads_it_over_the_whole_front():
+    study, _, proposer = make_study(3, deep=True)
+    rng, ratios, aims = np.random.default_rng(3), [], []
+    for _ in range(30):
+        proposal = proposer.next()
+        aim = proposal.trial.user_attrs.get(AIM_ATTR, 1.0)
+        target = MARGIN * aim * proposal.trial.params["share"] * LIMIT_MS
+        assert 0.97 * target < proposal.predicted_ms <= target * 1.0001
+        ratios.append(proposal.predicted_ms / DENSE_MS)
+        aims.append(aim)
+        evaluate(study, proposal, rng)
+    assert min(ratios) < 0.2
+    assert max(ratios) > 0.55
+    assert sum(0.45 < ratio <= 0.5 for ratio in ratios) >= 5, "the budget gets its share"
+    assert min(aims) < 1 < max(aims)
+
+
+def test_a_shallow_guide_keeps_it_within_the_shares_of_the_space():
+    study, _, proposer = make_study(3)
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        proposal = proposer.next()
+        assert AIM_ATTR not in proposal.trial.user_attrs
+        assert 0.5 * MARGIN * 0.97 < proposal.predicted_ms / LIMIT_MS <= MARGIN * 1.0001
+        evaluate(study, proposal, rng)
 
 
 def test_thresholds_and_masses_are_placed_known_and_learned_from():

@@ -23,6 +23,7 @@ from autoprune.engine.drift import DenseWatch
 from autoprune.engine.driver import search
 from autoprune.engine.events import Observer
 from autoprune.engine.interrupt import Interrupt
+from autoprune.engine.landscape.guide import Guide
 from autoprune.engine.projection import Projector
 from autoprune.engine.proposals import Proposer, tell_values
 from autoprune.engine.record import Recorder, unpack_logits
@@ -241,7 +242,7 @@ def run_of(tmp_path):
         metric = SimpleNamespace(score=lambda own, truth: float(np.mean(own == truth)))
         return SearchRun(
             study=study,
-            proposer=Proposer(study, space, projector, 6.0, 1.0),
+            proposer=Proposer(study, Guide(space, projector, 6.0, 1.0)),
             pool=pool,
             timer=SteadyTimer(),
             scoreboard=Scoreboard(SimpleNamespace(labels=None, metric=metric), dense),

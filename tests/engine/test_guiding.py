@@ -4,8 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from autoprune.engine.guiding import faster_aims, first_proposals, looser_aims
-from autoprune.engine.landscape.guide import Guide
+from autoprune.engine.guiding import faster_aims, first_proposals, looser_aims, make_guide
 from autoprune.engine.landscape.harm import HarmModel
 from autoprune.engine.landscape.planning import Planner
 from autoprune.engine.projection import MARGIN, Projector
@@ -31,18 +30,18 @@ PROBES = {
 }
 
 
-def guide_and_study(budget, sampler=None, floor=0.05):
+def guide_and_study(budget, sampler=None, floor=0.05, trials=24):
     space = Space(load_space_file("quick"), 6)
     projector = Projector(TABLE, (256,), 2, "p50", TABLES, DENSE_MS)
     limit, floor = budget * DENSE_MS, floor * DENSE_MS
-    guide = Guide(space, projector, limit, floor, HarmModel.fit(PROBES))
+    guide = make_guide(space, projector, limit, floor, HarmModel.fit(PROBES), trials)
     study = optuna.create_study(sampler=sampler or AutopruneSampler(0, guide), directions=["minimize", "maximize"])
-    return guide, study, Proposer(study, space, projector, limit, floor)
+    return guide, study, Proposer(study, guide)
 
 
 def test_the_first_policies_span_the_front_from_half_the_budget_towards_dense():
     guide, study, proposer = guide_and_study(0.4)
-    starts = first_proposals(study, guide, 24)
+    starts = first_proposals(study, guide)
     assert [start.aim for start in starts if start.aim > 1] == pytest.approx([0.4 ** (-1 / 3), 0.4 ** (-2 / 3)])
     for start in starts:
         start.enqueue(study)
@@ -58,18 +57,19 @@ def test_the_first_policies_span_the_front_from_half_the_budget_towards_dense():
     assert min(ratios) < 0.55
 
 
-def test_a_long_search_draws_the_ends_of_the_front_as_well():
-    guide, study, proposer = guide_and_study(0.4, floor=0.115)
-    short, starts = (first_proposals(study, guide, trials) for trials in (39, 40))
+def test_a_long_search_draws_the_fast_end_of_the_front_as_well():
+    guide, study, _ = guide_and_study(0.4, floor=0.115, trials=39)
+    short = first_proposals(study, guide)
+    guide, study, proposer = guide_and_study(0.4, floor=0.115, trials=40)
+    starts = first_proposals(study, guide)
     assert starts[: len(short)] == short
-    assert len(starts) == len(short) + 6
+    assert len(starts) == len(short) + 3
     for start in starts[len(short) :]:
         start.enqueue(study)
     ratios = []
     while any(trial.state is TrialState.WAITING for trial in study.trials):
         ratios.append(proposer.next().predicted_ms / DENSE_MS)
-    aims = [0.4 * aim for aim in faster_aims(guide)] + [0.4 ** (1 - part) for part in (1 / 6, 1 / 2, 5 / 6)]
-    assert ratios == pytest.approx([MARGIN * aim for aim in aims], rel=0.03)
+    assert ratios == pytest.approx([MARGIN * 0.4 * aim for aim in faster_aims(guide)], rel=0.03)
     assert min(ratios) < 1.1 * 0.115
 
 
@@ -81,12 +81,12 @@ def test_where_the_floor_is_near_nothing_faster_is_aimed_at():
 def test_where_dense_nearly_meets_the_budget_there_is_nothing_between():
     guide, study, _ = guide_and_study(0.95)
     assert looser_aims(guide) == []
-    assert all(start.aim == 1 for start in first_proposals(study, guide, 24))
+    assert all(start.aim == 1 for start in first_proposals(study, guide))
 
 
 def test_other_samplers_begin_with_the_seeds_on_the_budget():
     guide, study, _ = guide_and_study(0.4, optuna.samplers.RandomSampler(seed=0))
-    starts = first_proposals(study, guide, 24)
+    starts = first_proposals(study, guide)
     assert starts
     assert all(start.aim == 1 for start in starts)
 
@@ -99,7 +99,7 @@ def test_an_aim_at_the_budget_leaves_no_mark():
 
 def test_starts_that_differ_in_their_aim_alone_all_wait_and_none_twice():
     guide, study, _ = guide_and_study(0.4)
-    starts = first_proposals(study, guide, 24)
+    starts = first_proposals(study, guide)
     for start in [*starts, *starts]:
         start.enqueue(study)
     wanted = {(str(sorted(start.params.items())), start.aim) for start in starts}
@@ -123,14 +123,14 @@ def test_a_second_early_cut_is_tried_behind_the_two_best_filters():
         before, inside = shape.stages
         assert (before.layer, inside.layer, inside.choice.label, inside.reduce) == ("input", 2, "cls_attention", "fuse")
         assert 0 < before.weight < inside.weight == 1
-    two = [start for start in first_proposals(study, guide, 24) if start.params["stages.count"] and start.aim == 1]
+    two = [start for start in first_proposals(study, guide) if start.params["stages.count"] and start.aim == 1]
     assert {round(start.params["share"], 2) for start in two} >= {0.7, 0.9}
 
 
 def test_a_space_of_few_shares_is_not_left_by_a_short_search():
     guide, study, _ = guide_and_study(0.4)
     guide.space.file = guide.space.file.model_copy(update={"share": (0.5, 0.6)})
-    starts = [start for start in first_proposals(study, guide, 24) if start.aim <= 1]
+    starts = [start for start in first_proposals(study, guide) if start.aim <= 1]
     assert {start.aim for start in starts} == {1.0}
     assert {round(start.params["share"], 2) for start in starts} == {0.5, 0.6}
 

@@ -14,6 +14,7 @@ from autoprune.engine.checking import Extras
 from autoprune.engine.drift import DenseWatch
 from autoprune.engine.events import Observer
 from autoprune.engine.interrupt import Interrupt
+from autoprune.engine.landscape.guide import Guide
 from autoprune.engine.projection import Projector
 from autoprune.engine.proposals import DIGEST_ATTR, Proposer, known_digests, tell_values
 from autoprune.engine.run import Limits, SearchRun
@@ -121,7 +122,7 @@ def make():
         pool, recorder = FakePool(dense, workers, fail), FakeRecorder()
         return SearchRun(
             study=study,
-            proposer=Proposer(study, space, projector, 25.0, 5.0),
+            proposer=Proposer(study, Guide(space, projector, 25.0, 5.0)),
             pool=pool,
             timer=FakeTimer(pool),
             scoreboard=Scoreboard(task, dense),

@@ -65,8 +65,10 @@ class Guide:
         limit_ms: The budget.
         floor_ms: The lowest latency that any policy reaches.
         harm: What the sensitivity profile found.
+        deep: Whether the model-based sampler draws the whole front, not only within the space's shares of the budget.
         snap: Rounds removals, shape (m, layers), to those that exist; None: all exist.
         surface: What layers cost.
+        aims: Factor on the share of the budget that is aimed at, by number of the sampled trial; none is 1.
     """
 
     space: Space
@@ -74,8 +76,10 @@ class Guide:
     limit_ms: float
     floor_ms: float
     harm: HarmModel = field(default_factory=lambda: HarmModel({}))
+    deep: bool = False
     snap: Callable[[Floats], Floats] | None = None
     surface: CostSurface = field(init=False)
+    aims: dict[int, float] = field(default_factory=dict)
     _extra: dict[tuple[Method, int, str], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,11 +93,27 @@ class Guide:
         """Return what a policy is expected to remove before each layer, shape (layers,)."""
         return removal_of(policy, self.projector.expected.keeps(policy), self.space.n_layers)
 
-    def target(self, share: float) -> float:
-        """Return the latency that the projector aims at: a share of the budget, but not below what can be reached."""
-        return MARGIN * max(share * self.limit_ms, min(self.limit_ms, self.floor_ms * FLOOR_ROOM))
+    @property
+    def reach_ms(self) -> tuple[float, float]:
+        """Least and largest latency that the model-based sampler aims at."""
+        low, high = (share * self.limit_ms for share in self.space.file.share)
+        return (self.lowest_ms, max(high, self.surface.dense_ms)) if self.deep else (max(low, self.lowest_ms), high)
 
-    def place(self, params: Sequence[dict[str, Any]]) -> Candidates:
+    @property
+    def lowest_ms(self) -> float:
+        """The least latency that anything aims at; predictions err."""
+        return min(self.limit_ms, self.floor_ms * FLOOR_ROOM)
+
+    def target(self, share: float, aim: float = 1.0) -> float:
+        """Return the latency that is aimed at: a share of the budget, but not below what can be reached.
+
+        Args:
+            share: Of the budget, within the space's range.
+            aim: Factor on it, by which a policy goes outside that range.
+        """
+        return max(aim * share * self.limit_ms, self.lowest_ms)
+
+    def place(self, params: Sequence[dict[str, Any]], aim: float = 1.0) -> Candidates:
         """Scale shapes onto their targets; those that cannot meet them are left out."""
         shapes = [self.space.shape(values) for values in params]
         weights = np.stack([weights_of(shape, self.space.n_layers) for shape in shapes])
@@ -102,7 +122,7 @@ class Guide:
         extra = np.asarray(
             [self._beside(s, m, w, f) for s, m, w, f in zip(shapes, methods, weights, first, strict=True)]
         )
-        target = np.asarray([self.target(float(values["share"])) for values in params])
+        target = MARGIN * np.asarray([self.target(float(values["share"]), aim) for values in params])
         scale = self.surface.scale(weights, first, target - extra, _MOST)
         fits = np.isfinite(scale)
         removal = weights * np.where(fits, scale, 0.0)[:, None]
@@ -112,7 +132,7 @@ class Guide:
         counts = self.surface.counts(removal).astype(int)
         keys = [(*row.tolist(), method, bool(f)) for row, method, f in zip(counts, methods, first, strict=True)]
         found = Candidates(list(params), removal, methods, cost, self.harm.log_harm(removal, methods), keys)
-        return found.rows(fits & (removal[:, -1] > 0) & (cost <= self.limit_ms * 1.001))
+        return found.rows(fits & (removal[:, -1] > 0) & (cost <= max(1.0, aim) * self.limit_ms * 1.001))
 
     def key(self, removal: Floats, method: Method, first_token: bool) -> tuple[Any, ...]:
         """Return the key of one policy, see ``Candidates``."""

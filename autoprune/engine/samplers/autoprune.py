@@ -1,9 +1,9 @@
 """``AutopruneSampler``: enqueued and profiled schedules first, then a layer-wise Gaussian process.
 
-Every proposal is a staged shape scaled onto a latency by the cost table. The process predicts its KL to
-dense; half of the proposals look for the least KL within the budget, half for the largest expected gain
-anywhere on the front below it. Pending proposals count as if they had come out as predicted
-(Ginsbourger, Le Riche and Carraro, 2010), so that a batch spreads.
+Every proposal is a staged shape scaled onto a latency by the cost table: a third of them onto the budget, the
+others to where the front is least known. The process predicts their KL to dense; the largest expected gain over
+the front at that latency is proposed. Pending proposals count as if they had come out as predicted (Ginsbourger,
+Le Riche and Carraro, 2010), so that a batch spreads.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from autoprune.engine.landscape.removal import Floats, Method, code
 from autoprune.engine.landscape.surrogate import Observations, Surrogate
 from autoprune.engine.samplers import optuna_samplers
 from autoprune.engine.samplers.candidates import draw, mutate
+from autoprune.engine.samplers.gaps import draw_latency
 from autoprune.engine.samplers.memory import Memory, Seen, targets
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 _FRESH = 8  # policies after which its parameters are chosen anew
 _RANDOM, _MUTANTS, _ELITES = 96, 64, 10
-_ON_BUDGET = 0.5  # share of proposals that aim at the asked budget
+_ON_BUDGET = (
+    1 / 3
+)  # share of proposals that aim at the budget: about half of the scoring, for faster policies cost less
 _TIE = 1.02  # policies this much slower still count as rivals
 
 
@@ -75,7 +78,7 @@ class AutopruneSampler(BaseSampler):
             return self._fallback.sample_relative(study, trial, search_space)
         if trial.params or "fixed_params" in trial.system_attrs:
             return {}  # begun by a dead driver, or enqueued: nothing is left to choose
-        return self._propose(study, self.guide)
+        return self._propose(study, trial.number, self.guide)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -91,41 +94,56 @@ class AutopruneSampler(BaseSampler):
         """Let the fallback note the outcome, and its feasibility."""
         self._fallback.after_trial(study, trial, state, values)
 
-    def _propose(self, study: optuna.Study, guide: Guide) -> dict[str, Any]:
+    def _propose(self, study: optuna.Study, number: int, guide: Guide) -> dict[str, Any]:
         memory = self._memory
         known = memory.count
         memory.refresh(study, guide)
         if memory.count != known:
             guide.forget_costs()
-        found = self._candidates(guide, memory)
+        share, aim = self._target(guide, memory)
+        found = self._candidates(guide, memory, share, aim)
         if not found.params:
             return draw(guide.space.distributions(), 1, self._rng)[0]
+        guide.aims[number] = aim
         if not memory.done:
             return found.params[int(np.argmin(found.log_harm))]
         mean, deviation = self._believe(guide, memory, found)
         gain = self._gain(memory, found, mean, deviation)
         return found.params[int(np.argmax(gain))]
 
-    def _candidates(self, guide: Guide, memory: Memory) -> Candidates:
-        """Return new policies, on the budget or spread below it."""
+    def _target(self, guide: Guide, memory: Memory) -> tuple[float, float]:
+        """Return the latency to aim at: the budget, or where the front is least known.
+
+        Returns:
+            A share of the budget within the space's range, and the factor on it.
+        """
+        low, high = guide.space.file.share
+        if self._rng.random() < _ON_BUDGET or not memory.timed:
+            return high, 1.0
+        latency, score = np.asarray(memory.timed).T
+        wanted = draw_latency(latency, score, *guide.reach_ms, self._rng) / guide.limit_ms
+        share = min(max(wanted, low), high)
+        return share, wanted / share
+
+    def _candidates(self, guide: Guide, memory: Memory, share: float, aim: float) -> Candidates:
+        """Return new policies of the latency that is aimed at."""
         space = guide.space.distributions()
         points = draw(space, _RANDOM, self._rng)
-        elites = self._elites(memory)
+        elites = self._elites(memory, aim * share * guide.limit_ms)
         if elites:
             points += mutate(space, elites, _MUTANTS, self._rng)
-        if self._rng.random() < _ON_BUDGET:
-            points = [{**point, "share": guide.space.file.share[1]} for point in points]
-        placed = guide.place(points)
+        placed = guide.place([{**point, "share": share} for point in points], aim)
         return placed.rows(np.asarray([key not in memory.keys for key in placed.keys], dtype=bool))
 
-    def _elites(self, memory: Memory) -> list[dict[str, Any]]:
-        """Return the parameters of the least harmful policies per stretch of latency, the fastest last."""
+    def _elites(self, memory: Memory, latency_ms: float) -> list[dict[str, Any]]:
+        """Return the parameters of the least harmful policies, those whose latency is nearest."""
         known = sorted((seen for seen in memory.done if seen.params), key=lambda seen: -seen.latency_ms)
         if not known:
             return []
         kl, _ = targets(known)
         beaten = np.minimum.accumulate(kl[::-1])[::-1] < kl
-        return [seen.params for seen, worse in zip(known, beaten, strict=True) if not worse][-_ELITES:]
+        best = [seen for seen, worse in zip(known, beaten, strict=True) if not worse]
+        return [seen.params for seen in sorted(best, key=lambda s: abs(np.log(s.latency_ms / latency_ms)))[:_ELITES]]
 
     def _believe(self, guide: Guide, memory: Memory, found: Candidates) -> tuple[Floats, Floats]:
         """Return mean and deviation of log KL of the candidates."""

@@ -53,12 +53,14 @@ class Memory:
         done: Scored policies; of many, the best and the latest.
         pending: Policies that are being scored.
         keys: Keys of all policies ever seen, see ``Candidates``.
+        timed: Latency in ms and score of all policies that were timed, dense too.
     """
 
     def __init__(self) -> None:
         self.done: list[Seen] = []
         self.pending: list[Seen] = []
         self.keys: set[tuple[Any, ...]] = set()
+        self.timed: list[tuple[float, float]] = []
         self.count = 0
         self._open: set[int] = set()
         self._next = 0
@@ -82,7 +84,10 @@ class Memory:
         self.keys.add(seen.key)
         if not trial.state.is_finished():
             self.pending.append(seen)
-        elif seen.rungs and seen.removal[-1] > 0:
+            return
+        if trial.state is TrialState.COMPLETE:
+            self.timed.append((trial.values[0], trial.values[1]))
+        if seen.rungs and seen.removal[-1] > 0:
             self.done.append(seen)
             self.count += 1
 
