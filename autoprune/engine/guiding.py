@@ -53,7 +53,7 @@ def open_profile(
 def make_guide(
     space: Space, projector: Projector, limit_ms: float, floor_ms: float, harm: HarmModel, trials: int
 ) -> Guide:
-    """Return the guide for one budget and so many policies: many also draw the front far below the budget."""
+    """Return the guide for one budget and so many policies: many draw the whole front, from the floor to dense."""
     return Guide(space, projector, limit_ms, floor_ms, harm, deep=trials >= _LONG)
 
 

@@ -27,7 +27,7 @@ def expected_scores(found: Sequence[Mapping[str, Any]], chosen: Sequence[Mapping
     """
     scores = [float(row["score"]) for row in chosen]
     known = [row for row in found if row["trial"] != 0 and row["kl"] is not None]
-    if len(known) < _FEWEST or any(row["kl"] is None for row in chosen):
+    if not chosen or len(known) < _FEWEST or any(row["kl"] is None for row in chosen):
         return scores
     model = IsotonicRegression(increasing=True, out_of_bounds="clip").fit(_column(known, "kl"), _column(known, "drop"))
     residual = _column(known, "drop") - model.predict(_column(known, "kl"))

@@ -48,6 +48,7 @@ class Projector:
         self._n_protected = n_protected
         self._statistic = statistic
         self.tables = tables
+        self.dense_ms = dense_ms
         self.expected = expected or Expected()
         self._corrected = cost_table
         self._pairs: list[tuple[PruningPolicy, int, int, float]] = []
@@ -63,9 +64,9 @@ class Projector:
         return self._statistic_of(self._corrected, shape.policy(scale, self.tables), counts) * self._scale
 
     def surface(self) -> CostSurface:
-        """Return the costs of layers at the middle length, scaled to this study's milliseconds."""
+        """Return the costs of layers at the middle length, scaled so that dense takes what it takes in this study."""
         middle = sorted(self._lengths)[len(self._lengths) // 2]
-        return CostSurface(self._cost_table, middle, self._n_protected, self._scale)
+        return CostSurface(self._cost_table, middle, self._n_protected, self.dense_ms / self._cost_table.dense(middle))
 
     def observe(self, policy: PruningPolicy, measured_ms: float) -> None:
         """Correct the predictions by a measured policy; later proposals of its method profit.

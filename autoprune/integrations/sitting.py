@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from autoprune.pruning.tables import TableSet
     from autoprune.tasks.base import Task
 
-_MANY = 1_000_000
-
 
 class Sitting:
     """An open study.
@@ -149,7 +147,8 @@ def _open_run(
     session: Session, store: Store, maker: DocumentMaker, observer: Observer, tables: TableSet, table_of: dict[str, str]
 ) -> SearchRun:
     """Return the search; its own pool is closed again, for Tune runs the trials."""
-    limits = Limits(_MANY, maker.limit_ratio, session.budget.statistic, maker.anchor)
+    trials = session.config.trials or session.space.file.trials
+    limits = Limits(trials, maker.limit_ratio, session.budget.statistic, maker.anchor)
     pool = session.open_pool(tables, observer)
     try:
         return assemble(session, store, maker, pool, tables, table_of, limits, observer, Interrupt())

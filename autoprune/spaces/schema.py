@@ -31,7 +31,7 @@ class SpaceFile(Strict):
         last_layer: As in the policy.
         protect: Tokens that never leave.
         axes: Further dimensions.
-        share: Lowest and highest share of the budget that proposals aim at; a few go outside, to draw the front's ends.
+        share: Lowest and highest share of the budget that proposals aim at; some, to draw the whole front, leave it.
     """
 
     version: Literal[1]

@@ -81,7 +81,7 @@ def summary(
         "seeds": len(runs),
         "volume": {str(n): round(float(middle[0, i]), 2) for i, n in enumerate(at)},
         "regret": {str(n): round(float(middle[1, i]), 2) for i, n in enumerate(at)},
-        **({"regret_of_the_promise": promised} if promised else {}),
+        **({"regret_of_the_promise": promised} if promises else {}),
         "volume_after_100_policies": round(float(np.median(plain)), 2),
         "seconds": round(float(np.median([account["seconds"] for account, _ in runs])), 1),
         "policies_on_all_examples": float(np.median([len(account["found"]) for account, _ in runs])),

@@ -1,6 +1,7 @@
 """``AutopruneSampler``: an Optuna sampler like any other, and on its own space a better one."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -130,6 +131,49 @@ def test_a_deep_guide_leads_it_over_the_whole_front():
     assert max(ratios) > 0.55
     assert sum(0.45 < ratio <= 0.5 for ratio in ratios) >= 5, "the budget gets its share"
     assert min(aims) < 1 < max(aims)
+
+
+def test_pending_trials_divide_the_gap_that_they_are_in():
+    study, guide, _ = make_study(5, deep=True)
+    low, high = 0.2 * DENSE_MS, 0.4 * DENSE_MS
+    memory = SimpleNamespace(front=[(low, 0.2), (high, 0.8)], pending=[])
+
+    def drawn():
+        shares = [study.sampler._target(guide, memory) for _ in range(600)]
+        found = np.asarray([MARGIN * share * aim * LIMIT_MS for share, aim in shares if (share, aim) != (1.0, 1.0)])
+        return found[(found > low) & (found < high)]
+
+    assert drawn().min() > low + 0.24 * (high - low), "the middle half of the gap"
+    memory.pending = [SimpleNamespace(latency_ms=(low + high) / 2)]
+    halves = drawn()
+    assert halves.min() < low + 0.15 * (high - low)
+    assert np.all(np.abs(halves - (low + high) / 2) > 0.12 * (high - low))
+
+
+@pytest.mark.parametrize(("share", "floor"), [((0.5, 0.6), 0.9), ((0.5, 1.0), 1.2), ((0.5, 1.0), 0.1)])
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_reach_is_never_upside_down(share, floor, deep):
+    guide = make_study(0)[1]
+    guide.space.file = guide.space.file.model_copy(update={"share": share})
+    guide.floor_ms, guide.deep = floor * LIMIT_MS, deep
+    low, high = guide.reach_ms
+    assert 0 < low <= high
+    assert low >= MARGIN * min(LIMIT_MS, floor * LIMIT_MS)
+
+
+@pytest.mark.parametrize("statistic", ["p50", "p95", "mean"])
+def test_inputs_of_several_lengths_leave_candidates_on_the_budget(statistic):
+    space = Space(load_space_file("quick"), 6)
+    dense_ms = TABLE.predict_statistic(PruningPolicy(), (64, 128, 256), 2, statistic)
+    projector = Projector(TABLE, (64, 128, 256), 2, statistic, TABLES, dense_ms)
+    guide = Guide(space, projector, 0.5 * dense_ms, 0.1 * dense_ms, deep=True)
+    assert guide.surface.dense_ms == pytest.approx(dense_ms)
+    assert guide.reach_ms[1] == pytest.approx(MARGIN * dense_ms)
+    point = {**space.dense_params(), "input.scorer": "lexicon", "share": 1.0}
+    (cost,) = guide.place([point]).cost_ms
+    assert cost == pytest.approx(MARGIN * 0.5 * dense_ms, rel=0.03)
+    exact = projector.predict(projector.fit(space.shape(point), 0.5 * dense_ms))
+    assert exact == pytest.approx(cost, rel=0.03)
 
 
 def test_a_shallow_guide_keeps_it_within_the_shares_of_the_space():

@@ -17,11 +17,11 @@ def shares(latencies, edges):
 
 
 def test_gaps_are_drawn_by_their_area_per_latency():
-    # Rectangles 2-4 and 4-8 gain 0.4 x 2 and 0.3 x 4, at a middle latency of 3 and 6; outside nothing is to gain.
-    found = shares(drawn([(1.0, 0.2), (2.0, 0.2), (4.0, 0.6), (8.0, 0.9)], 1.0, 10.0), [1.0, 2.0, 4.0, 8.0, 10.0])
+    # Rectangles 2-4 and 4-8 gain 0.4 x 2 and 0.3 x 4, at a middle latency of 3 and 6; beyond them nothing is to gain.
+    found = shares(drawn([(2.0, 0.2), (4.0, 0.6), (8.0, 0.9)], 2.0, 10.0), [2.0, 4.0, 8.0, 10.0])
     gains = np.asarray([0.8 / 3, 1.2 / 6])
-    assert found[1:3] == pytest.approx(gains / gains.sum(), abs=0.03)
-    assert found[0] == found[3] == 0
+    assert found[:2] == pytest.approx(gains / gains.sum(), abs=0.03)
+    assert found[2] == 0
 
 
 def test_only_the_middle_half_of_a_gap_is_drawn():
@@ -39,13 +39,23 @@ def test_below_the_fastest_the_front_may_fall_as_much_again_until_something_was_
     unknown = [(2.0, 0.5), (4.0, 0.6)]
     below = shares(drawn(unknown, 1.0, 4.0), [1.0, 2.0, 4.0])[0]
     assert below == pytest.approx((0.1 / 3) / (0.1 / 3 + 0.2 / 6), abs=0.03)
-    assert shares(drawn([(0.9, 0.5), *unknown], 1.0, 4.0), [1.0, 2.0, 4.0])[0] == 0
+    assert shares(drawn([(0.9, 0.499), *unknown], 1.0, 4.0), [1.0, 2.0, 4.0])[0] < 0.02
 
 
 def test_above_the_slowest_the_front_may_rise_to_the_best_beyond_the_reach():
     found = drawn([(1.0, 0.5), (2.0, 0.5), (9.0, 0.9)], 1.0, 5.0)
     assert found.min() > 2.0
     assert found.max() < 5.0
+
+
+def test_what_a_faster_policy_beats_bounds_no_gap():
+    # 2.0 is slower and worse than what was found below the reach.
+    found = drawn([(0.9, 0.5), (2.0, 0.3), (4.0, 0.6)], 1.0, 4.0)
+    assert 1.75 <= found.min() < 1.8
+
+
+def test_a_reach_of_one_latency_is_that():
+    assert set(drawn([(2.0, 0.5), (4.0, 0.6)], 3.0, 3.0, 9)) == {3.0}
 
 
 @pytest.mark.parametrize("points", [[(2.0, 0.5)], [(9.0, 0.9)], [(0.5, 0.5)], [(2.0, 0.5), (3.0, 0.5)]])

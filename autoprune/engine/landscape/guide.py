@@ -95,9 +95,9 @@ class Guide:
 
     @property
     def reach_ms(self) -> tuple[float, float]:
-        """Least and largest latency that the model-based sampler aims at."""
-        low, high = (share * self.limit_ms for share in self.space.file.share)
-        return (self.lowest_ms, max(high, self.surface.dense_ms)) if self.deep else (max(low, self.lowest_ms), high)
+        """Least and largest latency of what the model-based sampler proposes, as predicted."""
+        low, high = (MARGIN * self.target(share) for share in self.space.file.share)
+        return (MARGIN * self.lowest_ms, max(high, MARGIN * self.projector.dense_ms)) if self.deep else (low, high)
 
     @property
     def lowest_ms(self) -> float:
@@ -132,7 +132,8 @@ class Guide:
         counts = self.surface.counts(removal).astype(int)
         keys = [(*row.tolist(), method, bool(f)) for row, method, f in zip(counts, methods, first, strict=True)]
         found = Candidates(list(params), removal, methods, cost, self.harm.log_harm(removal, methods), keys)
-        return found.rows(fits & (removal[:, -1] > 0) & (cost <= max(1.0, aim) * self.limit_ms * 1.001))
+        cuts = counts[:, -1] < self.surface.n_tokens
+        return found.rows(fits & cuts & (cost <= max(1.0, aim) * self.limit_ms * 1.001))
 
     def key(self, removal: Floats, method: Method, first_token: bool) -> tuple[Any, ...]:
         """Return the key of one policy, see ``Candidates``."""

@@ -18,6 +18,7 @@ from scipy.stats import norm
 from autoprune._registry import SAMPLERS
 from autoprune.engine.landscape.removal import Floats, Method, code
 from autoprune.engine.landscape.surrogate import Observations, Surrogate
+from autoprune.engine.projection import MARGIN
 from autoprune.engine.samplers import optuna_samplers
 from autoprune.engine.samplers.candidates import draw, mutate
 from autoprune.engine.samplers.gaps import draw_latency
@@ -118,10 +119,14 @@ class AutopruneSampler(BaseSampler):
             A share of the budget within the space's range, and the factor on it.
         """
         low, high = guide.space.file.share
-        if self._rng.random() < _ON_BUDGET or not memory.timed:
+        if self._rng.random() < _ON_BUDGET or not memory.front:
             return high, 1.0
-        latency, score = np.asarray(memory.timed).T
-        wanted = draw_latency(latency, score, *guide.reach_ms, self._rng) / guide.limit_ms
+        latency, score = np.asarray(memory.front).T
+        # Pending policies count as if they had come out on the line between their neighbours.
+        waiting = np.asarray([seen.latency_ms for seen in memory.pending])
+        score = np.concatenate([score, np.interp(waiting, latency, score)])
+        latency = np.concatenate([latency, waiting])
+        wanted = draw_latency(latency, score, *guide.reach_ms, self._rng) / (MARGIN * guide.limit_ms)
         share = min(max(wanted, low), high)
         return share, wanted / share
 
@@ -129,7 +134,7 @@ class AutopruneSampler(BaseSampler):
         """Return new policies of the latency that is aimed at."""
         space = guide.space.distributions()
         points = draw(space, _RANDOM, self._rng)
-        elites = self._elites(memory, aim * share * guide.limit_ms)
+        elites = self._elites(memory, MARGIN * guide.target(share, aim))
         if elites:
             points += mutate(space, elites, _MUTANTS, self._rng)
         placed = guide.place([{**point, "share": share} for point in points], aim)
@@ -200,5 +205,5 @@ def expected_improvement(best: Floats, mean: Floats, deviation: Floats) -> Float
 
 @SAMPLERS.register("autoprune")
 def autoprune(seed: int) -> BaseSampler:
-    """Profiled schedules, then a layer-wise Gaussian process on shapes scaled onto the budget."""
+    """Profiled schedules, then a layer-wise Gaussian process on shapes scaled onto a latency."""
     return AutopruneSampler(seed)

@@ -18,13 +18,13 @@ def draw_latency(latency: Floats, score: Floats, low: float, high: float, rng: n
     latency in its middle half.
 
     Args:
-        latency: What was measured, shape (n,).
+        latency: What was measured, shape (n,), n > 0.
         score: Of the same policies, shape (n,), more is better.
         low: Least latency to return, > 0.
-        high: Largest latency to return, > ``low``.
+        high: Largest latency to return, >= ``low``.
         rng: Source of randomness.
     """
-    front = non_dominated(latency, score, (latency > low) & (latency < high))
+    front = [i for i in non_dominated(latency, score) if low < latency[i] < high]
     front.sort(key=lambda i: float(latency[i]))
     edges = np.concatenate([[low], latency[front], [high]])
     steps = np.diff(_between_ends(latency, score, score[front], low))

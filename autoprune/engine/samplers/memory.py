@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.engine.landscape.removal import Floats, Method, method_of
 from autoprune.engine.proposals import DIGEST_ATTR, KL_ATTR, POLICY_ATTR
+from autoprune.front.pareto import non_dominated
 from autoprune.policy import PruningPolicy
 
 if TYPE_CHECKING:
@@ -53,14 +54,14 @@ class Memory:
         done: Scored policies; of many, the best and the latest.
         pending: Policies that are being scored.
         keys: Keys of all policies ever seen, see ``Candidates``.
-        timed: Latency in ms and score of all policies that were timed, dense too.
+        front: Latency in ms and score of the timed policies, dense too, that no other beats; the fastest first.
     """
 
     def __init__(self) -> None:
         self.done: list[Seen] = []
         self.pending: list[Seen] = []
         self.keys: set[tuple[Any, ...]] = set()
-        self.timed: list[tuple[float, float]] = []
+        self.front: list[tuple[float, float]] = []
         self.count = 0
         self._open: set[int] = set()
         self._next = 0
@@ -86,10 +87,14 @@ class Memory:
             self.pending.append(seen)
             return
         if trial.state is TrialState.COMPLETE:
-            self.timed.append((trial.values[0], trial.values[1]))
+            self._note(trial.values[0], trial.values[1])
         if seen.rungs and seen.removal[-1] > 0:
             self.done.append(seen)
             self.count += 1
+
+    def _note(self, latency_ms: float, score: float) -> None:
+        points = [*self.front, (latency_ms, score)]
+        self.front = sorted(points[i] for i in non_dominated(*zip(*points, strict=True)))
 
 
 def _read(trial: FrozenTrial, guide: Guide) -> Seen:
