@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from world import World
 
 from autoprune.evaluate.evaluator import Job, Outcome
 from autoprune.evaluate.pools.replay import ReplayPool
-from autoprune.evaluate.quality import Logits, measure_quality
+from autoprune.evaluate.quality import Logits
 from autoprune.evaluate.sharing import shared_layers
 from autoprune.policy import PruningPolicy
 
@@ -32,9 +30,6 @@ class Found:
         seen: Its score as the searcher sees it.
         score: Its true score.
         digest: Of the policy.
-        kl: Mean KL to dense, as the searcher sees it.
-        drop: What of dense's score is lost, likewise.
-        drop_ci95: Its interval.
     """
 
     spent: float
@@ -43,9 +38,6 @@ class Found:
     seen: float
     score: float
     digest: str
-    kl: float
-    drop: float
-    drop_ci95: tuple[float, float]
 
 
 @dataclass
@@ -81,29 +73,17 @@ class Account:
     def note(self, policy: PruningPolicy) -> None:
         """Keep a policy that was scored on all examples."""
         world = self.world
-        seen = measure_quality(world.dense, world.logits(policy), world.labels, _accuracy, additive=True)
+        seen = float((world.logits(policy).argmax(axis=1) == world.labels).mean())
         self.found.append(
             Found(
-                self.spent,
-                len(self.found) + 1,
-                world.latency(policy),
-                seen.score,
-                world.true_score(policy),
-                policy.digest(),
-                seen.kl,
-                seen.drop,
-                seen.drop_ci95,
+                self.spent, len(self.found) + 1, world.latency(policy), seen, world.true_score(policy), policy.digest()
             )
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON types."""
-        rows = [[f.spent, f.ratio, f.seen, f.score, f.digest[:12], f.kl, f.drop, list(f.drop_ci95)] for f in self.found]
+        rows = [[f.spent, f.ratio, f.seen, f.score, f.digest[:12]] for f in self.found]
         return {"spent": self.spent, "parts": self.parts, "found": rows, "refused": self.refused}
-
-
-def _accuracy(own: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
-    return float(np.mean(own == truth))
 
 
 class Logs(dict[str, Logits]):

@@ -162,8 +162,6 @@ def judge(found: dict[str, Any], runs: dict[str, list[tuple[dict[str, Any], Trut
         "autoprune_reaches_that_at": reached[by_count],
         "regret_at_25": found["autoprune"]["regret"].get("25"),
         "regret_at_60": found["autoprune"]["regret"].get("60"),
-        "regret_of_the_promise_at_25": found["autoprune"]["regret_of_the_promise"].get("25"),
-        "regret_of_the_promise_at_60": found["autoprune"]["regret_of_the_promise"].get("60"),
     }
 
 
@@ -189,7 +187,7 @@ def main() -> None:
         names = list(dict.fromkeys(run.searcher.name for run in runs if run.kind == kind))
         results = {n: [r.read() for r in runs if r.kind == kind and r.searcher.name == n] for n in names}
         limits = {run.searcher.name: run.limit for run in runs}
-        found = {name: summary(results[name], options.budget, limits[name], name == "autoprune") for name in names}
+        found = {name: summary(results[name], options.budget, limits[name]) for name in names}
         goals = judge(found, results)
         worlds[kind] = {"searchers": found, "goals": goals}
         print(f"\n{kind}: median of {options.seeds} seeds, budget {options.budget:.0%} of dense\n")

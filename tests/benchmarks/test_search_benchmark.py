@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from account import Account, AccountedPool
-from figures import curve, first_at, promised_regret, regret, volume
+from figures import curve, first_at, regret, volume
 from searchers import decode, free_space, plain, product, quiet
 from simulator import STEP, TOKENS, Simulated, _thin
 from world import Truth
@@ -92,18 +92,6 @@ def test_the_pick_is_by_what_the_searcher_saw():
     truth = Truth(np.array([0.4]), np.array([0.9]), 0.1)
     rows = [[1.0, 0.4, 0.80, 0.90, "a"], [1.0, 0.45, 0.85, 0.70, "b"], [1.0, 0.6, 0.99, 0.99, "c"]]
     assert regret(rows, truth, BUDGET) == pytest.approx(20)
-
-
-def test_the_promise_does_not_fall_for_luck():
-    truth = Truth(np.array([0.4]), np.array([0.9]), 0.1)
-    # Ratio, drop as seen and KL: drops follow KL but for the last one's, which is luck. True drops are half the KL.
-    found = [(0.40, 0.0049, 0.01), (0.45, 0.012, 0.02), (0.44, 0.018, 0.04), (0.43, 0.032, 0.06), (0.46, 0.0048, 0.12)]
-    rows = [
-        [1.0, ratio, 0.9 - drop, 0.9 - kl / 2, "", kl, drop, [drop - 0.04, drop + 0.04]] for ratio, drop, kl in found
-    ]
-    assert regret(rows, truth, BUDGET) == pytest.approx(6.0)
-    assert promised_regret(rows, truth, BUDGET) == pytest.approx(0.5)
-    assert promised_regret([], truth, BUDGET) == pytest.approx(80.0)
 
 
 def test_one_equivalent_is_a_full_evaluation_on_the_budget(world):
