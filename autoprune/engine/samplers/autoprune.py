@@ -21,7 +21,7 @@ from autoprune.engine.landscape.surrogate import Observations, Surrogate
 from autoprune.engine.projection import MARGIN
 from autoprune.engine.samplers import optuna_samplers
 from autoprune.engine.samplers.candidates import draw, mutate
-from autoprune.engine.samplers.gaps import draw_latency
+from autoprune.engine.samplers.gaps import draw_latency, with_pending
 from autoprune.engine.samplers.memory import Memory, Seen, targets
 
 if TYPE_CHECKING:
@@ -121,11 +121,7 @@ class AutopruneSampler(BaseSampler):
         low, high = guide.space.file.share
         if self._rng.random() < _ON_BUDGET or not memory.front:
             return high, 1.0
-        latency, score = np.asarray(memory.front).T
-        # Pending policies count as if they had come out on the line between their neighbours.
-        waiting = np.asarray([seen.latency_ms for seen in memory.pending])
-        score = np.concatenate([score, np.interp(waiting, latency, score)])
-        latency = np.concatenate([latency, waiting])
+        latency, score = with_pending(memory.front, [seen.latency_ms for seen in memory.pending])
         wanted = draw_latency(latency, score, *guide.reach_ms, self._rng) / (MARGIN * guide.limit_ms)
         share = min(max(wanted, low), high)
         return share, wanted / share

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +35,18 @@ def draw_latency(latency: Floats, score: Floats, low: float, high: float, rng: n
         return float(rng.uniform(low, high))
     gap = int(rng.choice(len(gains), p=gains / gains.sum()))
     return float(edges[gap] + rng.uniform(0.25, 0.75) * (edges[gap + 1] - edges[gap]))
+
+
+def with_pending(front: Sequence[tuple[float, float]], pending: Sequence[float]) -> tuple[Floats, Floats]:
+    """Return latency and score of a front and of pending policies, which lie on the line between their neighbours.
+
+    Args:
+        front: Latency and score, the fastest first, at least one.
+        pending: Predicted latencies.
+    """
+    latency, score = np.asarray(front, dtype=np.float64).T
+    expected = np.interp(pending, latency, score)
+    return np.concatenate([latency, pending]), np.concatenate([score, expected])
 
 
 def _between_ends(latency: Floats, score: Floats, front: Floats, low: float) -> Floats:
