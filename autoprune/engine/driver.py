@@ -95,7 +95,7 @@ def _answers(known: StudyRecord, session: Session) -> bool:
     tried = sum(known.result["trials"].values())
     limit_s = session.config.time_limit
     timed_out = limit_s is not None and session.config.trials is None and float(known.result["elapsed_s"]) >= limit_s
-    return timed_out or tried >= (session.config.trials or session.space.file.trials)
+    return timed_out or tried >= session.trials
 
 
 def _search(

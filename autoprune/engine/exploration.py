@@ -48,7 +48,7 @@ def explore(
 def _limits(session: Session, maker: DocumentMaker) -> Limits:
     config = session.config
     return Limits(
-        trials=config.trials or session.space.file.trials,
+        trials=session.trials,
         ratio=maker.limit_ratio,
         statistic=session.budget.statistic,
         anchor=maker.anchor,

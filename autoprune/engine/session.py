@@ -97,6 +97,11 @@ class Session:
         """The study's name: given, or task and 8 hex digits of the search key."""
         return self.config.study or f"{self.task.name}-{self.search_key[:8]}"
 
+    @property
+    def trials(self) -> int:
+        """Policies that the search may try: given, or the space's."""
+        return self.config.trials or self.space.file.trials
+
     def model_record(self) -> dict[str, Any]:
         """Return what is stored of the model."""
         return {

@@ -147,8 +147,7 @@ def _open_run(
     session: Session, store: Store, maker: DocumentMaker, observer: Observer, tables: TableSet, table_of: dict[str, str]
 ) -> SearchRun:
     """Return the search; its own pool is closed again, for Tune runs the trials."""
-    trials = session.config.trials or session.space.file.trials
-    limits = Limits(trials, maker.limit_ratio, session.budget.statistic, maker.anchor)
+    limits = Limits(session.trials, maker.limit_ratio, session.budget.statistic, maker.anchor)
     pool = session.open_pool(tables, observer)
     try:
         return assemble(session, store, maker, pool, tables, table_of, limits, observer, Interrupt())

@@ -14,7 +14,7 @@ def stored(status="not_met", elapsed=100.0, complete=3, **more):
 
 def asked(**options):
     known = {"trials": None, "time_limit": None, "until": None, **options}
-    return SimpleNamespace(config=SimpleNamespace(**known), space=SimpleNamespace(file=SimpleNamespace(trials=24)))
+    return SimpleNamespace(config=SimpleNamespace(**known), trials=known["trials"] or 24)
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,9 @@ def test_scores_without_noise_are_believed():
 def test_few_policies_are_judged_by_their_scores():
     rows, _ = draw(np.random.default_rng(1), count=3)
     assert expected_scores(rows, rows) == [row["score"] for row in rows]
-    assert expected_scores(rows, []) == []
 
 
-def test_where_nothing_is_within_the_budget_nothing_is_judged():
-    rows, _ = draw(np.random.default_rng(0))
+@pytest.mark.parametrize("count", [3, 30])
+def test_where_nothing_is_within_the_budget_nothing_is_judged(count):
+    rows, _ = draw(np.random.default_rng(0), count)
     assert expected_scores(rows, []) == []
