@@ -49,19 +49,22 @@ def summary(runs: Sequence[tuple[Mapping[str, Any], Truth]], budget: float, limi
     """Return the medians over seeds of one searcher's figures.
 
     Args:
-        runs: Account (``Account.to_dict``) and truth per seed.
+        runs: Account (``Account.to_dict``, with the limit that it was run to) and truth per seed.
         budget: Share of dense.
-        limit: Full-evaluation equivalents after which they were stopped; nothing is said of what came later.
+        limit: Full-evaluation equivalents; nothing is said of what came later.
+
+    Returns:
+        The figures; a search that was stopped before a checkpoint does not count there (``seeds`` tells how many do).
     """
-    at = [n for n in (*CHECKPOINTS, 60) if n <= limit]
-    curves = np.asarray([curve(account["found"], truth, budget, at) for account, truth in runs])
-    middle = np.median(curves, axis=0)
+    known = {n: [run for run in runs if run[0]["limit"] >= n] for n in (*CHECKPOINTS, 60) if n <= limit}
+    known = {n: some for n, some in known.items() if some}
+    middle = {n: np.median([curve(a["found"], t, budget, [n]) for a, t in some], axis=0) for n, some in known.items()}
     plain = [volume(account["found"][:100], truth) for account, truth in runs]
     parts = {name for account, _ in runs for name in account["parts"]}
     return {
-        "seeds": len(runs),
-        "volume": {str(n): round(float(middle[0, i]), 2) for i, n in enumerate(at)},
-        "regret": {str(n): round(float(middle[1, i]), 2) for i, n in enumerate(at)},
+        "seeds": {str(n): len(some) for n, some in known.items()},
+        "volume": {str(n): round(float(found[0, 0]), 2) for n, found in middle.items()},
+        "regret": {str(n): round(float(found[1, 0]), 2) for n, found in middle.items()},
         "volume_after_100_policies": round(float(np.median(plain)), 2),
         "seconds": round(float(np.median([account["seconds"] for account, _ in runs])), 1),
         "policies_on_all_examples": float(np.median([len(account["found"]) for account, _ in runs])),
@@ -78,12 +81,14 @@ def equivalents(runs: Sequence[tuple[Mapping[str, Any], Truth]], level: float) -
 
 
 def table(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the table of one world in Markdown."""
+    """Return the table of one world in Markdown; a number in brackets: so many seeds only went so far."""
     marks = [str(n) for n in CHECKPOINTS]
     head = ["searcher", *(f"HV @{n}" for n in marks), *(f"regret @{n}" for n in (*marks, "60"))]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, found in summaries.items():
-        volumes = [f"{found['volume'][n]:.1f}" if n in found["volume"] else "" for n in marks]
+        most = max(found["seeds"].values(), default=0)
+        fewer = {n: "" if count == most else f" ({count})" for n, count in found["seeds"].items()}
+        volumes = [f"{found['volume'][n]:.1f}{fewer[n]}" if n in found["volume"] else "" for n in marks]
         regrets = [f"{found['regret'][n]:.1f}" if n in found["regret"] else "" for n in (*marks, "60")]
         lines.append("| " + " | ".join([name, *volumes, *regrets]) + " |")
     return lines

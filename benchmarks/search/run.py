@@ -8,7 +8,8 @@
 Prints, as the median over seeds: the hypervolume in (latency / dense, score) against (1.0, chance), in % of the true
 front's, and the regret under the budget, in points of score, after so many full-evaluation equivalents. One of these is
 examples x predicted cost, everything included, over all examples x the cost of a policy on the budget. Results are kept
-per searcher and seed in a working folder; what is there is not run again. README.md beside this file says more.
+per searcher and seed in a working folder; what is there, to this limit or a larger one, is not run again. README.md
+beside this file says more.
 """
 
 from __future__ import annotations
@@ -48,11 +49,6 @@ class Searcher:
     sort: bool = False
     constrain: bool = True
 
-    @property
-    def most(self) -> float:
-        """Full-evaluation equivalents after which it is stopped; the GP fits take too long then."""
-        return 100.0 if self.sampler == "gp" else 1e9
-
     def search(self, world: World, seed: int, budget: float, limit: float) -> Account:
         if self.free:
             return plain(world, self.sampler, seed, budget, limit, sort=self.sort, constrain=self.constrain)
@@ -90,7 +86,12 @@ class Run:
     def path(self) -> Path:
         """Where its result is kept."""
         name = self.searcher.name.replace(", ", "-").replace(" ", "-")
-        return self.work / self.kind / f"{name}-{self.seed}-{self.budget:g}-{self.limit:g}.json"
+        return self.work / self.kind / f"{name}-{self.seed}-{self.budget:g}.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether it was run so far, or further."""
+        return self.path.exists() and float(json.loads(self.path.read_text())["limit"]) >= self.limit
 
     def __call__(self) -> str:
         quiet()
@@ -101,7 +102,7 @@ class Run:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         truth = {name: (v if name == "chance" else v.tolist()) for name, v in asdict(world.truth).items()}
         partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps({**account.to_dict(), "truth": truth, "seconds": seconds}))
+        partial.write_text(json.dumps({**account.to_dict(), "limit": self.limit, "truth": truth, "seconds": seconds}))
         partial.replace(self.path)
         return f"{self.kind} {self.searcher.name} seed {self.seed}: {seconds:.0f} s"
 
@@ -132,13 +133,12 @@ def runs_of(options: argparse.Namespace) -> Iterator[Run]:
     for kind in options.world:
         for searcher in chosen(options.only):
             for seed in range(options.seeds):
-                limit = min(options.limit, searcher.most)
-                yield Run(kind, searcher, seed, options.budget, limit, options.work)
+                yield Run(kind, searcher, seed, options.budget, options.limit, options.work)
 
 
 def run_all(runs: list[Run], jobs: int) -> None:
     """Do what is not done; the slowest samplers first, so that processes end together."""
-    todo = sorted((run for run in runs if not run.path.exists()), key=lambda run: run.searcher.sampler != "gp")
+    todo = sorted((run for run in runs if not run.done), key=lambda run: run.searcher.sampler != "gp")
     mapper: Callable[..., Any] = map
     if jobs > 1 and todo:
         mapper = multiprocessing.get_context("spawn").Pool(jobs).imap_unordered
@@ -181,18 +181,18 @@ def main() -> None:
     runs = list(runs_of(options))
     if options.report:
         runs = [run for run in runs if run.path.exists()]
-    run_all(runs, options.jobs)
+    else:
+        run_all(runs, options.jobs)
     worlds = {}
     for kind in options.world:
         names = list(dict.fromkeys(run.searcher.name for run in runs if run.kind == kind))
         results = {n: [r.read() for r in runs if r.kind == kind and r.searcher.name == n] for n in names}
-        limits = {run.searcher.name: run.limit for run in runs}
-        found = {name: summary(results[name], options.budget, limits[name]) for name in names}
+        found = {name: summary(results[name], options.budget, options.limit) for name in names}
         goals = judge(found, results)
         worlds[kind] = {"searchers": found, "goals": goals}
         print(f"\n{kind}: median of {options.seeds} seeds, budget {options.budget:.0%} of dense\n")
-        few = {name: figures["seeds"] for name, figures in found.items() if figures["seeds"] < options.seeds}
-        print("".join(f"Fewer seeds: {name} has {count}.\n" for name, count in few.items()))
+        few = [(name, n, count) for name, row in found.items() for n, count in row["seeds"].items()]
+        print("".join(f"Fewer seeds: {name} @{n} has {c}.\n" for name, n, c in few if c < options.seeds))
         print("\n".join(table(found)))
         print("\n" + "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in goals.items()))
     if not options.only:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from account import Account, AccountedPool
-from figures import curve, first_at, regret, volume
+from figures import curve, first_at, regret, summary, table, volume
 from searchers import decode, free_space, plain, product, quiet
 from simulator import STEP, TOKENS, Simulated, _thin
 from world import Truth
@@ -86,6 +86,18 @@ def test_figures_of_the_true_front_are_perfect():
     assert regrets == pytest.approx([70, 70, 0])
     assert first_at(rows, truth, 99.0) == 3.0
     assert first_at(rows, truth, 101.0) == float("inf")
+
+
+def test_a_search_counts_as_far_as_it_went():
+    truth = Truth(np.array([0.4]), np.array([0.9]), 0.1)
+    far, short = (
+        {"limit": limit, "found": [[5.0, 0.4, score, score, "a"]], "parts": {}, "seconds": 1.0}
+        for limit, score in ((60.0, 0.9), (30.0, 0.5))
+    )
+    found = summary([(far, truth), (far, truth), (short, truth)], BUDGET, 50.0)
+    assert found["seeds"] == {"10": 3, "25": 3, "50": 2}
+    assert found["volume"]["50"] == pytest.approx(100)
+    assert table({"a": found})[-1] == "| a | 100.0 | 100.0 | 100.0 (2) |  |  | 0.0 | 0.0 | 0.0 |  |  |  |"
 
 
 def test_the_pick_is_by_what_the_searcher_saw():
