@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 from autoprune.engine.landscape.guide import Guide
-from autoprune.engine.landscape.planning import Plan, Planner
+from autoprune.engine.landscape.planning import Plan
 from autoprune.engine.profiling import kept_profile, profile_policies, run_profile
 from autoprune.engine.proposals import Start
 from autoprune.engine.samplers.autoprune import AutopruneSampler
@@ -72,30 +72,45 @@ def first_proposals(study: optuna.Study, guide: Guide) -> list[Start]:
     """
     if not isinstance(study.sampler, AutopruneSampler) or not guide.harm.curves:
         return [Start(params) for params in seed_params(guide.space)]
-    controls = [Start(params) for params in control_params(guide.space)]
-    return [*planned(guide), *controls, *(far(guide) if guide.deep else ())]
+    space = guide.space
+    outside = [*looser_aims(guide), *(faster_aims(guide) if guide.deep else ())]
+    return [
+        *planned(guide),
+        *(_aimed(space, aim) for aim in (*_shares(guide, _SHARES)[1:], *outside[:1])),
+        *untold(guide),
+        *(Start(params) for params in control_params(space)),
+        *(_aimed(space, aim) for aim in outside[1:]),
+    ]
 
 
 def planned(guide: Guide) -> list[Start]:
-    """Return the profile's best schedules on the budget, and one each for tighter and looser ones."""
-    space, limit = guide.space, guide.limit_ms
-    planner = Planner(guide.harm, guide.surface, space)
+    """Return the profile's best schedules on the budget."""
+    plans = guide.planner.plans(guide.limit_ms, _shares(guide, _SHARES)[:1], _METHODS)
+    return _starts(guide.space, plans)
+
+
+def untold(guide: Guide) -> list[Start]:
+    """Return schedules of which the profile tells nothing: of two methods, and by other selectors.
+
+    They come after some on the front, which stop what cannot reach it early.
+    """
+    best = guide.planner.plans(guide.limit_ms, _shares(guide, _SHARES)[:1], 1)
+    mixed = [Plan(shape, share, 0.0) for share in _shares(guide, _MIXED) for shape in guide.planner.mixed()]
+    others = [Plan(shape, plan.share, plan.harm) for plan in best for shape in _other_selectors(plan.shape)]
+    return _starts(guide.space, [*mixed, *others])
+
+
+def _shares(guide: Guide, wanted: Sequence[float]) -> list[float]:
+    """Return shares of the budget, moved into the space's range, the largest first."""
+    low, high = guide.space.file.share
+    return sorted({min(max(share, low), high) for share in wanted}, reverse=True)
+
+
+def _aimed(space: Space, aim: float) -> Start:
+    """Return a start for so many budgets whose schedule the sampler chooses, by what the ones before have told."""
     low, high = space.file.share
-    shares, mixed_shares = (sorted({min(max(s, low), high) for s in some}, reverse=True) for some in (_SHARES, _MIXED))
-    plans = [
-        *planner.plans(limit, shares[:1], _METHODS),
-        *planner.plans(limit, shares[1:], 1),
-        *planner.plans(limit, looser_aims(guide), 1),
-    ]
-    mixed = [Plan(shape, share, 0.0) for share in mixed_shares for shape in planner.mixed()]
-    others = [Plan(shape, plan.share, plan.harm) for plan in plans[:1] for shape in _other_selectors(plan.shape)]
-    return _starts(space, [*plans, *mixed, *others])
-
-
-def far(guide: Guide) -> list[Start]:
-    """Return the profile's best schedules towards the floor: few ask for them, but they cost little."""
-    planner = Planner(guide.harm, guide.surface, guide.space)
-    return _starts(guide.space, planner.plans(guide.limit_ms, faster_aims(guide), 1))
+    share = min(max(aim, low), high)
+    return Start({"share": share}, aim / share)
 
 
 def _starts(space: Space, plans: Sequence[Plan]) -> list[Start]:

@@ -29,7 +29,8 @@ class Start:
     """What a search proposes before its sampler has a say.
 
     Attributes:
-        params: A value for every parameter of the space.
+        params: A value for every parameter of the space, or for ``share`` alone: ``AutopruneSampler`` then chooses the
+            others when the turn comes, by what it has learned until then.
         aim: Factor (> 0) on the share of the budget that is aimed at: above 1 the policy draws the front beyond the
             budget, below 1 its fast end.
     """

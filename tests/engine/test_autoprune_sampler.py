@@ -18,9 +18,10 @@ from autoprune.engine.landscape.costs import CostSurface
 from autoprune.engine.landscape.curves import Curves
 from autoprune.engine.landscape.expected import Expected
 from autoprune.engine.landscape.guide import Guide
+from autoprune.engine.landscape.harm import HarmModel
 from autoprune.engine.landscape.removal import method_of, removal_of
 from autoprune.engine.projection import MARGIN, Projector
-from autoprune.engine.proposals import AIM_ATTR, KL_ATTR, Proposer, describe
+from autoprune.engine.proposals import AIM_ATTR, KL_ATTR, Proposer, Start, describe
 from autoprune.engine.samplers.autoprune import AutopruneSampler, expected_improvement
 from autoprune.latency.cost_table import CostTable, Line
 from autoprune.policy import PruningPolicy
@@ -64,10 +65,10 @@ def made_up_curves():
     return Curves(scores, real, held)
 
 
-def make_study(seed, sampler=None, file=None, expected=None, deep=False):
+def make_study(seed, sampler=None, file=None, expected=None, deep=False, probes=None):
     space = Space(file or load_space_file("quick"), 6)
     projector = Projector(TABLE, (256,), 2, "p50", TABLES, DENSE_MS, expected)
-    guide = Guide(space, projector, LIMIT_MS, 0.1 * DENSE_MS, deep=deep)
+    guide = Guide(space, projector, LIMIT_MS, 0.1 * DENSE_MS, HarmModel.fit(probes or {}), deep=deep)
     sampler = sampler or AutopruneSampler(seed, guide)
     study = optuna.create_study(sampler=sampler, directions=["minimize", "maximize"])
     study.enqueue_trial(space.dense_params())
@@ -243,6 +244,42 @@ def test_enqueued_policies_come_first_and_unchanged():
     study.enqueue_trial(params)
     proposal = proposer.next()
     assert {name: proposal.trial.params[name] for name in params} == params
+
+
+PROBES = {
+    "lexicon": [(0, 0.7, 0.1), (0, 1.6, 0.5)],
+    "cls_attention": [(layer, r, 0.4 * np.exp(-layer / 2) * r**2) for layer in range(1, 6) for r in (0.7, 1.6)],
+}
+
+
+@pytest.mark.parametrize(("share", "aim"), [(0.7, 1.0), (1.0, 1.4)])
+def test_where_a_share_alone_is_enqueued_the_best_schedule_for_it_is_proposed(share, aim):
+    study, guide, proposer = make_study(0, probes=PROBES)
+    best = guide.planned(share, aim)[0]
+    Start({"share": share}, aim).enqueue(study)
+    proposal = proposer.next()
+    assert proposal.trial.params == pytest.approx({**best, "share": share})
+    assert proposal.trial.user_attrs.get(AIM_ATTR, 1.0) == aim
+    assert proposal.predicted_ms == pytest.approx(MARGIN * share * aim * LIMIT_MS, rel=0.05)
+
+
+def test_what_was_scored_bends_the_curves_that_it_plans_by():
+    factors = {"lexicon": 2.0, "cls_attention": 0.5}
+    wrong = {label: [(layer, r, kl * factors[label]) for layer, r, kl in PROBES[label]] for label in PROBES}
+    study, guide, proposer = make_study(0, probes=wrong)
+    known, rng = guide.harm, np.random.default_rng(0)
+    for _ in range(8):
+        evaluate(study, proposer.next(), rng)
+    proposer.next()
+    assert guide.harm is not known
+    done = [trial for trial in study.trials if KL_ATTR in trial.user_attrs]
+    policies = [PruningPolicy.from_dict(json.loads(trial.user_attrs["policy"])) for trial in done]
+    removal = np.stack([guide.removal(policy) for policy in policies])
+    true = np.log([true_kl(policy) for policy in policies])
+    methods = [method_of(policy) for policy in policies]
+    before, after = (np.abs(harm.log_harm(removal, methods) - true) for harm in (known, guide.harm))
+    named = np.asarray([{m.before, m.inside} <= {"", *PROBES} for m in methods])
+    assert after[named].mean() < 0.5 * before[named].mean()
 
 
 def test_policies_stopped_on_few_examples_teach_as_well():

@@ -67,8 +67,33 @@ def test_every_worker_has_one_group_and_each_policy_is_scored_once(setting, work
     jobs = [job for group in pool.groups for job in group]
     assert set(Counter(job.key for job in jobs).values()) == {1}
     assert {(job.start, job.stop) for job in jobs} == {(0, EXAMPLES)}
-    assert steps.total == steps.done == len(jobs) == 16
+    assert steps.total == steps.done == len(jobs) == 20
     assert {label: len(probes) for label, probes in found.items()} == {label: len(p) for label, p in plan.items()}
+
+
+def test_every_layer_is_probed_and_three_of_them_twice(setting):
+    plan, _ = setting
+    layers = Counter(layer for layer, _ in plan["cls_attention"])
+    assert layers == {1: 2, 2: 2, 3: 1, 4: 2, 5: 1}
+    deep = profile_policies(Space(load_space_file("quick"), 80), TABLES)
+    assert 20 < len({layer for layer, _ in deep["cls_attention"]}) < 30
+
+
+def test_a_profile_that_lacks_a_probe_is_measured_anew_and_loses_nothing(setting):
+    plan, scoreboard = setting
+    kept = {"cls_attention": [[1, 9.0, 0.5]], "other": [[0, 1.0, 0.1]]}
+    times = []
+
+    def measure():
+        times.append(1)
+        return run_profile(plan, N_LAYERS, Groups(1), scoreboard, Observer())
+
+    for _ in range(2):
+        kept_profile(kept.copy, kept.update, measure, plan)
+    assert len(times) == 1
+    assert [1, 9.0, 0.5] in kept["cls_attention"]
+    assert len(kept["cls_attention"]) == len(plan["cls_attention"]) + 1
+    assert kept["other"] == [[0, 1.0, 0.1]]
 
 
 def test_policies_that_begin_alike_stand_together(setting):

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.engine.landscape.harm import HarmModel
+from autoprune.engine.landscape.planning import Planner
+from autoprune.engine.landscape.refit import refit
 from autoprune.engine.landscape.removal import Floats, Method, method_of_shape, removal_of, weights_of
 from autoprune.engine.projection import FLOOR_ROOM, MARGIN
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from autoprune.spaces.space import Shape, Space
 
 _MOST = 6.0
+_PLANS = 3  # methods for which the best schedule is a candidate
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Guide:
         projector: Predicts single policies exactly, all overheads included.
         limit_ms: The budget.
         floor_ms: The lowest latency that any policy reaches.
-        harm: What the sensitivity profile found.
+        harm: What the sensitivity profile found, and what was learned since.
         deep: Whether the model-based sampler draws the whole front, not only within the space's shares of the budget.
         snap: Rounds removals, shape (m, layers), to those that exist; None: all exist.
         surface: What layers cost.
@@ -80,10 +83,25 @@ class Guide:
     snap: Callable[[Floats], Floats] | None = None
     surface: CostSurface = field(init=False)
     aims: dict[int, float] = field(default_factory=dict)
+    planner: Planner = field(init=False)
     _extra: dict[tuple[Method, int, str], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.surface = self.projector.surface()
+        self._profile = self.harm
+        self.planner = Planner(self.harm, self.surface, self.space)
+
+    def learn(self, removal: Floats, methods: Sequence[Method], log_kl: Floats, noise: Floats) -> None:
+        """Bend the profile's curves until they explain these policies; see ``refit``."""
+        learned = refit(self._profile, removal, methods, log_kl, noise)
+        if learned is not self.harm:
+            self.harm, self.planner = learned, Planner(learned, self.surface, self.space)
+
+    def planned(self, share: float, aim: float = 1.0) -> list[dict[str, Any]]:
+        """Return the parameters of the least harmful schedules for a latency, as far as is known; see ``target``."""
+        plans = self.planner.plans(self.target(share, aim), [1.0], _PLANS)
+        found = [self.space.encode(plan.shape, share) for plan in plans]
+        return [params for params in found if params is not None]
 
     def forget_costs(self) -> None:
         """Drop what was cached of the cost table, whose corrections change as policies are timed."""

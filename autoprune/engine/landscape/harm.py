@@ -1,9 +1,9 @@
 """Harm curves: how much KL one stage costs, by method, layer and removal, from a few probes.
 
 A curve is ``a * removal ** p``: no harm where nothing is removed, growing ever after. Within a method
-p is one number and a does not grow with depth: what is removed later has been read by more layers.
-The harm of a policy is the sum over its stages of the step along the curve of the stage's layer; the
-surrogate corrects what this additivity gets wrong.
+p is one number; a is each layer's own, for neighbours can differ by much. The harm of a policy is the sum over
+its stages of the step along the curve of the stage's layer, in a power of KL that a search learns (``refit``);
+the surrogate corrects what this additivity gets wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 
 from autoprune.engine.landscape.removal import Method
 
@@ -23,6 +22,7 @@ Probe = tuple[int, float, float]
 
 _POWER_BOUNDS = (0.6, 4.0)
 _TINY = 1e-6
+_LEAST = 1e-300  # has a logarithm
 _DEFAULT_POWER = 1.8
 
 
@@ -49,13 +49,15 @@ class HarmCurve:
         which = np.asarray([layers.index(layer) for layer, _, _ in probes])
         power = _common_slope(x, y, which)
         scale = [float(np.mean((y - power * x)[which == i])) for i in range(len(layers))]
-        falling = IsotonicRegression(increasing=False).fit_transform(layers, scale)
-        return cls(tuple(layers), tuple(float(value) for value in falling), power)
+        return cls(tuple(layers), tuple(scale), power)
+
+    def log_scale_at(self, layers: int | NDArray[np.int64]) -> Floats:
+        """Return log a at layers; same shape as ``layers``."""
+        return np.asarray(np.interp(layers, self.layers, self.log_scale), dtype=np.float64)
 
     def at(self, layer: int, removal: Floats) -> Floats:
         """Return the harm in nats of removing ``removal`` before ``layer``; same shape as ``removal``."""
-        scale = np.exp(np.interp(layer, self.layers, self.log_scale))
-        harm: Floats = scale * np.maximum(removal, 0.0) ** self.power
+        harm: Floats = np.exp(self.log_scale_at(layer)) * np.maximum(removal, 0.0) ** self.power
         return harm
 
 
@@ -72,14 +74,18 @@ def _common_slope(x: Floats, y: Floats, groups: NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True)
 class HarmModel:
-    """Additive harm of whole policies.
+    """Harm of whole policies: steps along the curves, which add up as powers of KL.
 
     Attributes:
         curves: Curve by scorer label (see ``Method``); empty: a curve that says no more than that
             removal harms, and early removal more.
+        exponent: Power of KL in which steps add up: 1 for independent errors, 0.5 for errors that point the same way.
+        behind: Factor on the KL of steps inside where a scorer at the input has filtered before.
     """
 
     curves: Mapping[str, HarmCurve]
+    exponent: float = 1.0
+    behind: float = 1.0
 
     @classmethod
     def fit(cls, probes: Mapping[str, Sequence[Probe]]) -> HarmModel:
@@ -96,17 +102,39 @@ class HarmModel:
         total = np.zeros(len(removal))
         for method in set(methods):
             rows = np.asarray([own == method for own in methods])
-            total[rows] = self._harm(removal[rows], method)
-        return np.asarray(np.log(np.maximum(total, _TINY)), dtype=np.float64)
+            total[rows] = self._steps(removal[rows], method)
+        log_kl = np.log(np.maximum(total, _LEAST)) / self.exponent
+        return np.asarray(np.maximum(log_kl, np.log(_TINY)), dtype=np.float64)
 
-    def _harm(self, removal: Floats, method: Method) -> Floats:
+    def reach(self, layers: NDArray[np.int64], removal: Floats, method: Method, n_layers: int) -> Floats:
+        """Return what adds up: a cut from one removal to another before a layer harms by the difference of these.
+
+        Args:
+            layers: Where, shape (m,).
+            removal: Shape (..., m).
+            method: Whose curves.
+            n_layers: Layers of the model.
+
+        Returns:
+            KL to the power of ``exponent``, same shape as ``removal``.
+        """
+        inside = self.curve(method.inside or method.before, n_layers)
+        before = self.curve(method.before or method.inside, n_layers)
+        behind = np.log(self.behind) if method.before and method.inside else 0.0
+        first = layers == 0
+        log_scale = np.where(first, before.log_scale_at(layers), inside.log_scale_at(layers) + behind)
+        power = np.where(first, before.power, inside.power)
+        reached: Floats = np.exp(self.exponent * log_scale) * np.maximum(removal, 0.0) ** (self.exponent * power)
+        return reached
+
+    def _steps(self, removal: Floats, method: Method) -> Floats:
+        """Return the sum of what every cut adds, shape (m,), in KL to the power of ``exponent``."""
         depth = removal.shape[1]
-        total, before = np.zeros(len(removal)), np.zeros(len(removal))
-        for layer in range(depth):
-            curve = self.curve(method.inside if layer else method.before or method.inside, depth)
-            total += np.maximum(curve.at(layer, removal[:, layer]) - curve.at(layer, before), 0.0)
-            before = removal[:, layer]
-        return total
+        layers = np.arange(depth)
+        before = np.concatenate([np.zeros((len(removal), 1)), removal[:, :-1]], axis=1)
+        steps = self.reach(layers, removal, method, depth) - self.reach(layers, before, method, depth)
+        added: Floats = np.maximum(steps, 0.0).sum(axis=1)
+        return added
 
     def curve(self, label: str, n_layers: int) -> HarmCurve:
         """Return the curve of a scorer, or a middle one where the profile did not look at it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from autoprune.engine.landscape.harm import HarmModel
     from autoprune.spaces.space import ShapeStage, Space
 
-_LEVELS = tuple(np.round(np.linspace(0.0, 2.8, 15), 3).tolist())  # down to 6 % of the tokens
+_LEVELS = tuple(np.round(np.linspace(0.0, 2.8, 29), 3).tolist())  # down to 6 % of the tokens
 _EARLY, _FILTERED = 1 / 3, 0.65  # of the layers, and of the removal: the second cut of a mixture, and its first
 _SCORERS = 3  # scorers combined at the input and inside
 _STAGE_SHARE = 0.012  # of dense, for one stage's scoring and gathering, where nothing better is known
@@ -68,8 +69,16 @@ class Planner:
         known = [label for label in labels if label in self.harm.curves]
         return sorted(known, key=lambda label: float(self.harm.curves[label].at(layer, half)[0]))[:_SCORERS]
 
+    @cached_property
+    def fronts(self) -> dict[Method, list[Schedule]]:
+        """The schedules of every method."""
+        return {method: self.front(method) for method in self.methods()}
+
     def front(self, method: Method) -> list[Schedule]:
-        """Return the method's schedules from fast and harmful to slow and gentle, costs in ms."""
+        """Return the method's schedules from fast and harmful to slow and gentle.
+
+        Costs are in ms, harms in nats to the power of the harm model's exponent.
+        """
         places = ({0} if method.before else set()) | (set(self.space.layers) if method.inside else set())
         count = self.space.file.stages.count[1] if self.space.file.stages and method.inside else 0
         most = bool(method.before) + count
@@ -84,17 +93,16 @@ class Planner:
             shares: Target latencies as shares of the limit.
             per_share: Methods per share.
         """
-        fronts = {method: self.front(method) for method in self.methods()}
         plans = []
         for share in shares:
-            found = [(m, cheapest_harm(front, share * limit_ms)) for m, front in fronts.items()]
+            found = [(m, cheapest_harm(front, share * limit_ms)) for m, front in self.fronts.items()]
             usable = [(m, s) for m, s in found if s is not None and s.removal[-1] > 0]
             best: list[Plan] = []
             for method, schedule in sorted(usable, key=lambda pair: pair[1].harm):
                 shape = self.shape(method, schedule)
                 # A mixture that leaves one of its scorers idle is another method's schedule once more.
                 if all(shape != plan.shape for plan in best):
-                    best.append(Plan(shape, share, schedule.harm))
+                    best.append(Plan(shape, share, schedule.harm ** (1 / self.harm.exponent)))
             plans += best[:per_share]
         return plans
 
@@ -142,21 +150,16 @@ class Planner:
 
     def _costs(self) -> np.ndarray:
         """Return each layer's cost per level; what is outside the layers sees the tokens of layer 0."""
-        n, first = self.surface.n_layers, np.asarray([self._last_layer == "first_token"])
-        costs = np.empty((n, len(_LEVELS)))
-        base = self.surface.milliseconds(np.zeros((1, n)), first)[0]
-        for layer in range(n):
-            for index, level in enumerate(_LEVELS):
-                one = np.zeros((1, n))
-                one[0, layer] = level
-                costs[layer, index] = self.surface.milliseconds(one, first)[0] - base
+        n, k = self.surface.n_layers, len(_LEVELS)
+        one = np.zeros((n, k, n))
+        one[np.arange(n), :, np.arange(n)] = _LEVELS
+        rows = np.concatenate([np.zeros((1, n)), one.reshape(n * k, n)])
+        found = self.surface.milliseconds(rows, np.full(len(rows), self._last_layer == "first_token"))
+        base, costs = float(found[0]), np.asarray(found[1:].reshape(n, k) - found[0])
         costs[0] += base  # costs are differences to dense; dense itself is counted once
         return costs
 
     def _harms(self, method: Method) -> list[np.ndarray]:
-        harms, levels = [], np.asarray(_LEVELS)
-        for layer in range(self.surface.n_layers):
-            curve = self.harm.curve(method.inside if layer else method.before, self.surface.n_layers)
-            total = curve.at(layer, levels)
-            harms.append(np.maximum(total[None, :] - total[:, None], 0.0))
-        return harms
+        n = self.surface.n_layers
+        reached = self.harm.reach(np.arange(n), np.repeat(_LEVELS, n).reshape(-1, n), method, n).T
+        return [np.maximum(total[None, :] - total[:, None], 0.0) for total in reached]

@@ -1,9 +1,11 @@
 """``AutopruneSampler``: enqueued and profiled schedules first, then a layer-wise Gaussian process.
 
-Every proposal is a staged shape scaled onto a latency by the cost table: a third of them onto the budget, the
-others to where the front is least known. The process predicts their KL to dense; the largest expected gain over
-the front at that latency is proposed. Pending proposals count as if they had come out as predicted (Ginsbourger,
-Le Riche and Carraro, 2010), so that a batch spreads.
+Every proposal is a staged shape scaled onto a latency by the cost table: a fifth of them onto the budget, the
+others to where the front is least known. Candidates are the best schedules by the harm curves, which learn from
+what was scored, others near them and near the best known, and random ones. The process predicts their KL to dense;
+the largest expected gain over the front at that latency is proposed. Pending proposals count as if they had come
+out as predicted (Ginsbourger, Le Riche and Carraro, 2010), so that a batch spreads. Where a share of the budget was
+enqueued and nothing else, the best schedule by the curves is proposed.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from autoprune._registry import SAMPLERS
 from autoprune.engine.landscape.removal import Floats, Method, code
 from autoprune.engine.landscape.surrogate import Observations, Surrogate
 from autoprune.engine.projection import MARGIN
+from autoprune.engine.proposals import AIM_ATTR, FIXED_ATTR
 from autoprune.engine.samplers import optuna_samplers
 from autoprune.engine.samplers.candidates import draw, mutate
 from autoprune.engine.samplers.gaps import draw_latency, with_pending
@@ -34,9 +37,8 @@ if TYPE_CHECKING:
 
 _FRESH = 8  # policies after which its parameters are chosen anew
 _RANDOM, _MUTANTS, _ELITES = 96, 64, 10
-_ON_BUDGET = (
-    1 / 3
-)  # share of proposals that aim at the budget: about half of the scoring, for faster policies cost less
+_ON_BUDGET = 0.2  # share of proposals that aim at the budget: a third of the scoring, for faster policies cost less
+_MORE = 1.25  # times as many policies after which the guide learns anew
 _TIE = 1.02  # policies this much slower still count as rivals
 
 
@@ -58,6 +60,7 @@ class AutopruneSampler(BaseSampler):
         self.guide = guide
         self._memory = Memory()
         self._surrogate, self._tuned = Surrogate(), 0
+        self._learned = 0
         self._names: dict[str, int] = {}
 
     def reseed_rng(self) -> None:
@@ -75,11 +78,13 @@ class AutopruneSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the parameters of the most promising candidate."""
-        if self.guide is None or search_space != self.guide.space.distributions():
+        fixed = trial.system_attrs.get(FIXED_ATTR, {})
+        if self.guide is None or not _is_left(search_space, self.guide.space.distributions(), fixed):
             return self._fallback.sample_relative(study, trial, search_space)
-        if trial.params or "fixed_params" in trial.system_attrs:
+        if {*trial.params, *fixed} - {"share"}:
             return {}  # begun by a dead driver, or enqueued: nothing is left to choose
-        return self._propose(study, trial.number, self.guide)
+        wanted = (float(fixed["share"]), float(trial.user_attrs.get(AIM_ATTR, 1.0))) if fixed else None
+        return self._propose(study, trial.number, self.guide, wanted)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -95,14 +100,21 @@ class AutopruneSampler(BaseSampler):
         """Let the fallback note the outcome, and its feasibility."""
         self._fallback.after_trial(study, trial, state, values)
 
-    def _propose(self, study: optuna.Study, number: int, guide: Guide) -> dict[str, Any]:
+    def _propose(
+        self, study: optuna.Study, number: int, guide: Guide, wanted: tuple[float, float] | None
+    ) -> dict[str, Any]:
         memory = self._memory
         known = memory.count
         memory.refresh(study, guide)
         if memory.count != known:
             guide.forget_costs()
-        share, aim = self._target(guide, memory)
-        found = self._candidates(guide, memory, share, aim)
+        if memory.count >= _MORE * self._learned + 1:
+            self._learn(guide, memory)
+        share, aim = wanted or self._target(guide, memory)
+        planned = guide.planned(share, aim)
+        if wanted and (best := self._new(guide, memory, planned, share, aim).params):
+            return best[0]
+        found = self._new(guide, memory, self._points(guide, memory, planned, share, aim), share, aim)
         if not found.params:
             return draw(guide.space.distributions(), 1, self._rng)[0]
         guide.aims[number] = aim
@@ -111,6 +123,13 @@ class AutopruneSampler(BaseSampler):
         mean, deviation = self._believe(guide, memory, found)
         gain = self._gain(memory, found, mean, deviation)
         return found.params[int(np.argmax(gain))]
+
+    def _learn(self, guide: Guide, memory: Memory) -> None:
+        """Let the guide learn from what was scored; ever more rarely, for it takes a while."""
+        log_kl, noise = targets(memory.done)
+        removal = np.stack([seen.removal for seen in memory.done])
+        guide.learn(removal, [seen.method for seen in memory.done], log_kl, noise)
+        self._learned = memory.count
 
     def _target(self, guide: Guide, memory: Memory) -> tuple[float, float]:
         """Return the latency to aim at: the budget, or where the front is least known.
@@ -126,13 +145,19 @@ class AutopruneSampler(BaseSampler):
         share = min(max(wanted, low), high)
         return share, wanted / share
 
-    def _candidates(self, guide: Guide, memory: Memory, share: float, aim: float) -> Candidates:
-        """Return new policies of the latency that is aimed at."""
+    def _points(
+        self, guide: Guide, memory: Memory, planned: list[dict[str, Any]], share: float, aim: float
+    ) -> list[dict[str, Any]]:
+        """Return the planned schedules, others near them and near the best known, and random ones."""
         space = guide.space.distributions()
-        points = draw(space, _RANDOM, self._rng)
-        elites = self._elites(memory, MARGIN * guide.target(share, aim))
-        if elites:
-            points += mutate(space, elites, _MUTANTS, self._rng)
+        points = [*planned, *draw(space, _RANDOM, self._rng)]
+        for parents in (self._elites(memory, MARGIN * guide.target(share, aim)), planned):
+            if parents:
+                points += mutate(space, parents, _MUTANTS, self._rng)
+        return points
+
+    def _new(self, guide: Guide, memory: Memory, points: list[dict[str, Any]], share: float, aim: float) -> Candidates:
+        """Return the points, placed on the latency that is aimed at, without policies that were tried before."""
         placed = guide.place([{**point, "share": share} for point in points], aim)
         return placed.rows(np.asarray([key not in memory.keys for key in placed.keys], dtype=bool))
 
@@ -183,6 +208,11 @@ class AutopruneSampler(BaseSampler):
         nothing = float(np.exp(max(mean.max(), kl.max())))  # where no policy is as fast, the worst is the rival
         front = np.where(place > 0, lowest[np.maximum(place - 1, 0)], nothing)
         return expected_improvement(front, mean, deviation)
+
+
+def _is_left(asked: dict[str, BaseDistribution], space: dict[str, BaseDistribution], fixed: dict[str, Any]) -> bool:
+    """Say whether what is asked for is a space but for what is fixed."""
+    return asked in (space, {name: one for name, one in space.items() if name not in fixed})
 
 
 def expected_improvement(best: Floats, mean: Floats, deviation: Floats) -> Floats:
