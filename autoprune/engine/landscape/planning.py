@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from autoprune.engine.landscape.harm import HarmModel
     from autoprune.spaces.space import ShapeStage, Space
 
-_LEVELS = tuple(np.round(np.linspace(0.0, 2.8, 29), 3).tolist())  # down to 6 % of the tokens
+_LEVELS = tuple(np.round(np.linspace(0.0, 2.8, 15), 3).tolist())  # down to 6 % of the tokens
 _EARLY, _FILTERED = 1 / 3, 0.65  # of the layers, and of the removal: the second cut of a mixture, and its first
 _SCORERS = 3  # scorers combined at the input and inside
 _STAGE_SHARE = 0.012  # of dense, for one stage's scoring and gathering, where nothing better is known
