@@ -72,11 +72,11 @@ def first_proposals(study: optuna.Study, guide: Guide) -> list[Start]:
     """
     if not isinstance(study.sampler, AutopruneSampler) or not guide.harm.curves:
         return [Start(params) for params in seed_params(guide.space)]
-    space = guide.space
+    space, shares, first = guide.space, _shares(guide, _SHARES), planned(guide)
     outside = [*looser_aims(guide), *(faster_aims(guide) if guide.deep else ())]
     return [
-        *planned(guide),
-        *(_aimed(space, aim) for aim in (*_shares(guide, _SHARES)[1:], *outside[:1])),
+        *first,
+        *(_aimed(space, aim) for aim in (*(shares[1:] if first else shares), *outside[:1])),
         *untold(guide),
         *(Start(params) for params in control_params(space)),
         *(_aimed(space, aim) for aim in outside[1:]),

@@ -45,7 +45,7 @@ def _depths(space: Space) -> dict[int, Sequence[float]]:
     """Return the layers to probe, with keeps: several at three layers that span them, one at the others.
 
     Neighbours can differ a lot in what a cut before them harms, and a schedule is as good as its layers. What all
-    layers before a cut compute is shared by the whole profile, so that deep probes cost next to nothing.
+    layers before a cut compute is shared by the whole profile, and few tokens are left behind it.
     """
     layers = space.layers
     if not layers:
@@ -90,10 +90,11 @@ def run_profile(
     while pool.pending:
         outcome = pool.next()
         observer.advance()
-        if outcome.logits is not None:
-            kl[outcome.job.key] = float(np.mean(scoreboard.kl_of(outcome.logits)))
+        found = float("nan") if outcome.logits is None else float(np.mean(scoreboard.kl_of(outcome.logits)))
+        if math.isfinite(found):
+            kl[outcome.job.key] = found
         else:
-            failed.append(outcome.error)
+            failed.append(outcome.error or "its logits are not finite")
     if failed:
         observer.message(f"profile    {len(failed)} of {len(policies)} probes failed, the last one so: {failed[-1]}")
     return {

@@ -263,6 +263,22 @@ def test_where_a_share_alone_is_enqueued_the_best_schedule_for_it_is_proposed(sh
     assert proposal.predicted_ms == pytest.approx(MARGIN * share * aim * LIMIT_MS, rel=0.05)
 
 
+def test_a_driver_that_died_while_it_wrote_the_schedule_leaves_it_to_be_chosen_again():
+    study, guide, _ = make_study(0, probes=PROBES)
+    best = guide.planned(0.7)[0]
+    Start({"share": 0.7}).enqueue(study)
+    name, one = next((n, d) for n, d in guide.space.distributions().items() if n != "share")
+    trial = study.ask({name: one})  # no more than that was written
+    frozen = optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params={name: trial.params[name]},
+        distributions={name: one},
+        system_attrs={"fixed_params": {"share": 0.7}},
+    )
+    again = study.sampler.sample_relative(study, frozen, guide.space.distributions())
+    assert again == pytest.approx(best)
+
+
 def test_what_was_scored_bends_the_curves_that_it_plans_by():
     factors = {"lexicon": 2.0, "cls_attention": 0.5}
     wrong = {label: [(layer, r, kl * factors[label]) for layer, r, kl in PROBES[label]] for label in PROBES}

@@ -28,6 +28,7 @@ PROBES = {
     "truncate": [(0, 0.7, 0.1), (0, 1.6, 0.6)],
     "cls_attention": [(1, 0.7, 0.1), (1, 1.6, 0.5), (4, 0.7, 0.01), (4, 1.6, 0.05)],
 }
+NORM = {"norm": [(0, 0.7, 0.2), (0, 1.6, 0.9), (3, 0.7, 0.01), (3, 1.6, 0.05)]}
 
 
 def guide_and_study(budget, sampler=None, floor=0.05, trials=24):
@@ -139,3 +140,39 @@ def test_without_stages_inside_there_is_no_second_cut():
     guide, _, _ = guide_and_study(0.4)
     alone = Space(parse_space("version: 1\nname: mine\ninput: {scorers: [lexicon, truncate]}\n", "mine.yaml"), 6)
     assert Planner(guide.harm, guide.surface, alone).mixed() == []
+
+
+@pytest.mark.parametrize("floor", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize(
+    "stages",
+    [
+        "{scorers: [cls_attention], schedule: [free]}",
+        "{scorers: [cls_attention], schedule: [linear], count: [0, 4]}",
+        "{scorers: [cls_attention], schedule: [linear], count: [3, 4]}",
+        "{scorers: [cls_attention], schedule: [geometric], count: [0, 4]}",
+        "{scorers: [norm], schedule: [free], layers: [0, -1]}",
+    ],
+)
+@pytest.mark.parametrize("probes", [PROBES | NORM, {}])
+def test_every_start_is_answered_whether_or_not_a_schedule_is_known_for_it(floor, stages, probes):
+    known, study, _ = guide_and_study(0.4, floor=floor, trials=40)
+    text = f"version: 1\nname: mine\ninput: {{scorers: [lexicon]}}\nstages: {stages}\n"
+    space = Space(parse_space(text, "mine.yaml"), 6)
+    limits = known.projector, known.limit_ms, known.floor_ms
+    for start in first_proposals(study, make_guide(space, *limits, HarmModel.fit(PROBES | NORM), 40)):
+        start.enqueue(study)
+    guide = make_guide(space, *limits, HarmModel.fit(probes), 40)
+    study.sampler.guide = guide
+    proposer = Proposer(study, guide)
+    while any(trial.state is TrialState.WAITING for trial in study.trials):
+        assert proposer.next() is not None
+
+
+def test_where_no_schedule_on_the_budget_can_be_expressed_the_budget_is_aimed_at():
+    known, study, _ = guide_and_study(0.4)
+    text = "version: 1\nname: mine\nstages: {scorers: [cls_attention], schedule: [linear], count: [3, 4]}\n"
+    space = Space(parse_space(text, "mine.yaml"), 6)
+    guide = make_guide(space, known.projector, known.limit_ms, known.floor_ms, HarmModel.fit(PROBES), 24)
+    starts = first_proposals(study, guide)
+    assert starts[0].params["share"] == 1.0
+    assert starts[0].aim == 1.0

@@ -117,6 +117,20 @@ def test_a_policy_that_fails_leaves_no_probe(setting):
     assert harm > 0
 
 
+def test_a_probe_that_overflows_is_no_probe(setting):
+    plan, scoreboard = setting
+
+    class Overflowing(Groups):
+        def next(self):
+            outcome = super().next()
+            broken = outcome.job.policy.stages[0].scorer == "lexicon"
+            return Outcome(outcome.job, np.full_like(outcome.logits, np.nan), 0.1) if broken else outcome
+
+    found = run_profile(plan, N_LAYERS, Overflowing(1), scoreboard, Observer())
+    assert found["lexicon"] == []
+    assert len(found["truncate"]) == 2
+
+
 def test_probes_that_failed_are_not_kept_for_good(setting):
     plan, scoreboard = setting
     kept, said = {}, []

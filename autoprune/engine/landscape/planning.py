@@ -79,7 +79,8 @@ class Planner:
 
         Costs are in ms, harms in nats to the power of the harm model's exponent.
         """
-        places = ({0} if method.before else set()) | (set(self.space.layers) if method.inside else set())
+        inside = set(self.space.layers) - {0} if method.inside else set()  # before layer 0 stands the input's stage
+        places = {0} | inside if method.before else inside
         count = self.space.file.stages.count[1] if self.space.file.stages and method.inside else 0
         most = bool(method.before) + count
         stage_ms = _STAGE_SHARE * self.surface.dense_ms

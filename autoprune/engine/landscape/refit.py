@@ -7,6 +7,7 @@ profile says as the prior (maximum a posteriori, robust to policies that no curv
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ _EXPONENT, _BEHIND = 0.5, 0.4  # prior deviations of their logarithms
 _MISFIT = 0.15  # standard deviation of log KL that no curve explains
 _STEPS = 30
 _FEWEST = 3  # policies
+_PARAMETERS = 64  # of curves: with more a fit takes seconds
 
 
 def refit(profile: HarmModel, removal: Floats, methods: Sequence[Method], log_kl: Floats, noise: Floats) -> HarmModel:
@@ -42,15 +44,29 @@ def refit(profile: HarmModel, removal: Floats, methods: Sequence[Method], log_kl
     if known.sum() < _FEWEST:
         return profile
     used = [method for method, own in zip(methods, known, strict=True) if own]
-    shape = _Parameters.of(profile, sorted(set().union(*map(_labels, used))))
+    shape = _Parameters.of(profile, _most_used(profile, used))
     deviation = np.sqrt(noise[known] + _MISFIT**2)
 
     def residuals(values: Floats) -> Floats:
-        error = shape.model(values).log_harm(removal[known], used) - log_kl[known]
+        with np.errstate(all="ignore"):  # steps that lead too far are not taken
+            error = shape.model(values).log_harm(removal[known], used) - log_kl[known]
         return np.concatenate([error / deviation, (values - shape.centre) / shape.spread])
 
+    if not np.all(np.isfinite(residuals(shape.centre))):
+        return profile
     found = least_squares(residuals, shape.centre, loss="soft_l1", max_nfev=_STEPS)
-    return shape.model(found.x)
+    return shape.model(found.x) if np.all(np.isfinite(found.fun)) else profile
+
+
+def _most_used(profile: HarmModel, methods: Sequence[Method]) -> list[str]:
+    """Return the labels that most policies use, as many as have not too many parameters: a fit takes their square."""
+    count = Counter(label for method in methods for label in _labels(method))
+    chosen, room = [], _PARAMETERS
+    for label, _ in sorted(count.items(), key=lambda pair: (-pair[1], pair[0])):
+        room -= len(profile.curves[label].layers) + 1
+        if room >= 0:
+            chosen.append(label)
+    return sorted(chosen)
 
 
 def _labels(method: Method) -> set[str]:

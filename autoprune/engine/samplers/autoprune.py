@@ -81,7 +81,7 @@ class AutopruneSampler(BaseSampler):
         fixed = trial.system_attrs.get(FIXED_ATTR, {})
         if self.guide is None or not _is_left(search_space, self.guide.space.distributions(), fixed):
             return self._fallback.sample_relative(study, trial, search_space)
-        if {*trial.params, *fixed} - {"share"}:
+        if set(fixed) != {"share"} and (trial.params or fixed):
             return {}  # begun by a dead driver, or enqueued: nothing is left to choose
         wanted = (float(fixed["share"]), float(trial.user_attrs.get(AIM_ATTR, 1.0))) if fixed else None
         return self._propose(study, trial.number, self.guide, wanted)
@@ -112,7 +112,7 @@ class AutopruneSampler(BaseSampler):
             self._learn(guide, memory)
         share, aim = wanted or self._target(guide, memory)
         planned = guide.planned(share, aim)
-        if wanted and (best := self._new(guide, memory, planned, share, aim).params):
+        if wanted and planned and (best := self._new(guide, memory, planned, share, aim).params):
             return best[0]
         found = self._new(guide, memory, self._points(guide, memory, planned, share, aim), share, aim)
         if not found.params:

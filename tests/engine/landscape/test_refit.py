@@ -71,3 +71,24 @@ def test_scorers_without_a_curve_teach_nothing():
 def test_two_policies_are_too_few():
     removal, methods = policies(2, 0)
     assert refit(PROFILE, removal, methods, np.zeros(2), np.full(2, 0.01)) is PROFILE
+
+
+def test_of_many_curves_those_that_most_policies_use_are_learned():
+    layers = tuple(range(1, DEPTH))
+    curves = {f"s{i}": HarmCurve(layers, (-1.0,) * len(layers), 2.0) for i in range(12)}
+    profile = HarmModel(curves)
+    removal = np.cumsum(np.random.default_rng(0).uniform(0, 0.3, (60, DEPTH)) * (np.arange(DEPTH) > 0), axis=1)
+    methods = [Method("", f"s{min(i % 16, 11)}") for i in range(60)]
+    learned = refit(profile, removal, methods, profile.log_harm(removal, methods) + 1.0, np.full(60, 0.01))
+    changed = {label for label in curves if learned.curves[label] != curves[label]}
+    assert "s11" in changed
+    assert 4 <= len(changed) <= 8
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e3, -1e3])
+def test_what_is_no_number_or_absurd_ends_in_finite_curves(wrong):
+    removal, methods = policies(12, 0)
+    log_kl = TRUE.log_harm(removal, methods)
+    log_kl[2] = wrong
+    learned = refit(PROFILE, removal, methods, log_kl, np.full(12, 0.01))
+    assert np.all(np.isfinite(learned.log_harm(removal, methods)))
