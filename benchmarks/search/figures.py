@@ -51,7 +51,7 @@ def summary(runs: Sequence[tuple[Mapping[str, Any], Truth]], budget: float, limi
     Args:
         runs: Account (``Account.to_dict``, with the limit that it was run to) and truth per seed.
         budget: Share of dense.
-        limit: Full-evaluation equivalents; nothing is said of what came later.
+        limit: Full-evaluation equivalents of the last checkpoint; what has none is of the whole searches.
 
     Returns:
         The figures; a search that was stopped before a checkpoint does not count there (``seeds`` tells how many do).

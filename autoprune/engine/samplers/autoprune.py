@@ -78,9 +78,9 @@ class AutopruneSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the parameters of the most promising candidate."""
-        fixed = trial.system_attrs.get(FIXED_ATTR, {})
-        if self.guide is None or not _is_left(search_space, self.guide.space.distributions(), fixed):
+        if self.guide is None or search_space != self.guide.space.distributions():
             return self._fallback.sample_relative(study, trial, search_space)
+        fixed = trial.system_attrs.get(FIXED_ATTR, {})
         if set(fixed) != {"share"} and (trial.params or fixed):
             return {}  # begun by a dead driver, or enqueued: nothing is left to choose
         wanted = (float(fixed["share"]), float(trial.user_attrs.get(AIM_ATTR, 1.0))) if fixed else None
@@ -208,11 +208,6 @@ class AutopruneSampler(BaseSampler):
         nothing = float(np.exp(max(mean.max(), kl.max())))  # where no policy is as fast, the worst is the rival
         front = np.where(place > 0, lowest[np.maximum(place - 1, 0)], nothing)
         return expected_improvement(front, mean, deviation)
-
-
-def _is_left(asked: dict[str, BaseDistribution], space: dict[str, BaseDistribution], fixed: dict[str, Any]) -> bool:
-    """Say whether what is asked for is a space but for what is fixed."""
-    return asked in (space, {name: one for name, one in space.items() if name not in fixed})
 
 
 def expected_improvement(best: Floats, mean: Floats, deviation: Floats) -> Floats:
