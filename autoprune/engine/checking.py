@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from autoprune.engine.decision import decide
 from autoprune.engine.timing import VERIFY_SETTINGS, Timer
@@ -83,13 +84,30 @@ def flops_ratio(timer: Timer, policy: PruningPolicy) -> float | None:
     return own / dense if dense and own is not None else None
 
 
+def retokenizer(timer: Timer) -> Callable[[int], Mapping[str, Any]]:
+    """Return a function that tokenises timed input i from its text, as a server would.
+
+    Rows of one length may differ by some tokens when their texts are tokenised again, so they are padded.
+    """
+    tokenizer = timer.tokenizer
+    texts = [tokenizer.batch_decode(timed["input_ids"], skip_special_tokens=True) for timed in timer.inputs]
+    lengths = [int(timed["input_ids"].shape[1]) for timed in timer.inputs]
+
+    def tokenize(index: int) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = tokenizer(
+            texts[index], truncation=True, max_length=lengths[index], padding=True, return_tensors="pt"
+        )
+        return found
+
+    return tokenize
+
+
 def tokenise_ms(timer: Timer) -> float:
     """Return the median milliseconds that tokenising one timed input takes, text to ids."""
-    samples = []
-    for timed in timer.inputs:
-        texts = timer.tokenizer.batch_decode(timed["input_ids"], skip_special_tokens=True)
+    tokenize, samples = retokenizer(timer), []
+    for index in range(len(timer.inputs)):
         for _ in range(_TOKENISE_ROUNDS):
             begun = time.perf_counter_ns()
-            timer.tokenizer(texts, truncation=True, max_length=int(timed["input_ids"].shape[1]), return_tensors="pt")
+            tokenize(index)
             samples.append((time.perf_counter_ns() - begun) / 1e6)
     return sorted(samples)[len(samples) // 2]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from autoprune._registry import REDUCERS, SCORERS
+from autoprune.engine.checking import retokenizer
 from autoprune.engine.consuming import Consumption, consume
 from autoprune.engine.events import Observer
 from autoprune.engine.places import TimingPlace, open_place
@@ -178,7 +179,7 @@ def _probe(timer: Timer, scorers: list[ScorerChoice], reducers: list[ReducerChoi
         tokenizer=timer.tokenizer,
         scorers=scorers,
         reducers=reducers,
-        tokenize=_tokenizer_of(timer),
+        tokenize=retokenizer(timer),
     )
 
 
@@ -192,21 +193,6 @@ def _recheck(timer: Timer, known: ProbeResult) -> Recheck:
         tokenizer=timer.tokenizer,
         progress=timer.say,
     )
-
-
-def _tokenizer_of(timer: Timer) -> Callable[[int], Mapping[str, Any]]:
-    """Return a function that tokenises timed input i from its text, as a server would."""
-    tokenizer = timer.tokenizer
-    texts = [tokenizer.batch_decode(timed["input_ids"], skip_special_tokens=True) for timed in timer.inputs]
-    lengths = [int(timed["input_ids"].shape[1]) for timed in timer.inputs]
-
-    def tokenize(index: int) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = tokenizer(
-            texts[index], truncation=True, max_length=lengths[index], padding=True, return_tensors="pt"
-        )
-        return found
-
-    return tokenize
 
 
 def dense_anchor(result: ProbeResult) -> dict[str, float]:

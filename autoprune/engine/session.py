@@ -20,6 +20,7 @@ from autoprune.errors import ConfigError
 from autoprune.evaluate.pool import Pool, check_gpus, open_pool
 from autoprune.latency.hardware import Hardware
 from autoprune.latency.runners import check_runtime, prepare_model
+from autoprune.latency.threads import ThreadChoice
 from autoprune.latency.workload import Workload, resolve_lengths
 from autoprune.policy import Protect, PruningPolicy
 from autoprune.pruning.families import Family, family_of
@@ -171,7 +172,7 @@ def open_session(config: SearchConfig, observer: Observer, place: TimingPlace | 
         runtime=config.runtime,
     )
     plain_model = task.model
-    if config.device == "cpu":  # elsewhere the trial of threads runs on the CPU, before the model leaves it
+    if config.device == "cpu":  # elsewhere no thread is tried, and a model on a GPU cannot travel to another node
         task.model = prepare_model(plain_model, workload)
     workload = replace(workload, threads=_threads(config, place, task, inputs, observer))
     task.model = prepare_model(task.model, workload)
@@ -227,7 +228,10 @@ def _threads(
     config: SearchConfig, place: TimingPlace, task: Task, inputs: Sequence[Mapping[str, Tensor]], observer: Observer
 ) -> int:
     """Return with how many threads to time, and say why; ``auto`` tries the model in the arithmetic that is timed."""
-    choice = place.threads(config.threads, task.model, inputs)
+    if config.threads == "auto" and config.device != "cpu":
+        choice = ThreadChoice(1, f"forwards run on {config.device}, and one thread feeds it")
+    else:
+        choice = place.threads(config.threads, task.model, inputs)
     tried = "; tried with the runtime eager" if choice.tried and config.runtime != "eager" else ""
     observer.message(f"threads    {choice.count} ({choice.reason}{tried})")
     return choice.count

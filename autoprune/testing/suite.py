@@ -179,6 +179,18 @@ def check_saved(recipe: Tiny, scorer: str, reducer: str, *, head: bool) -> None:
         expect(bool(torch.equal(want, forward(model, recipe, batch))), "The reloaded policy does something else.")
 
 
+def check_device(recipe: Tiny, scorer: str, reducer: str, device: str, *, head: bool = False) -> None:
+    """A model on another device removes the same tokens and puts out the same, up to rounding."""
+    model, batch = build(recipe, head=head), inputs(recipe, recipe.lengths)
+    policy = policy_of(recipe, scorer, reducer, (1, 0.6), (3, 0.3))
+    want, here = pruned(model, recipe, policy, batch)
+    moved = {name: tensor.to(device) for name, tensor in batch.items()}
+    got, there = pruned(model.to(device), recipe, policy, moved)  # type: ignore[arg-type]
+    expect([s.kept for s in here.stages] == [s.kept for s in there.stages], f"Other tokens leave on {device}.")
+    gap, size = float((got.cpu() - want).abs().max()), max(1.0, float(want.abs().max()))
+    expect(gap <= 10 * TOLERANCE * size, f"The output differs by {gap:.2g} on {device}.")
+
+
 CHECKS: tuple[Callable[..., None], ...] = (
     check_dense,
     check_counts,

@@ -7,6 +7,7 @@ import torch
 
 from autoprune.config import SearchConfig
 from autoprune.engine import probing
+from autoprune.engine.checking import retokenizer, tokenise_ms
 from autoprune.engine.events import Observer
 from autoprune.engine.places import LocalPlace
 from autoprune.engine.probing import run_probe
@@ -129,6 +130,30 @@ def test_threads_are_tried_in_the_arithmetic_that_is_timed(options):
     assert "threads    2 (quick)" in listener.said
     open_session(SearchConfig.of(**wanted, runtime="compile"), listener, Place())
     assert "threads    2 (quick; tried with the runtime eager)" in listener.said
+
+
+def test_no_thread_is_tried_for_a_device(options, monkeypatch):
+    from autoprune.engine import session
+
+    class Place(LocalPlace):
+        def threads(self, wanted, model, inputs):
+            return pytest.fail("tried") if wanted == "auto" else super().threads(wanted, model, inputs)
+
+    monkeypatch.setattr(session, "prepare_model", lambda model, workload: model)  # there is no GPU here
+    listener, wanted = Listener(), {**options, "seq_len": 32, "device": "cuda"}
+    opened = open_session(SearchConfig.of(**{**wanted, "threads": "auto"}), listener, Place())
+    assert opened.workload.threads == 1
+    assert "threads    1 (forwards run on cuda, and one thread feeds it)" in listener.said
+    assert open_session(SearchConfig.of(**{**wanted, "threads": 1}), listener, Place()).workload.threads == 1
+
+
+def test_rows_that_get_other_lengths_are_tokenised_again(options):
+    session = open_session(SearchConfig.of(**options, batch_size=2, seq_len=8), Observer())
+    special = session.task.tokenizer.sep_token_id
+    for timed in session.inputs:
+        timed["input_ids"][1, 3] = special  # its text has a word less
+    assert retokenizer(session.timer())(0)["attention_mask"].sum(1).tolist() == [8, 7]
+    assert tokenise_ms(session.timer()) > 0
 
 
 def test_onnxruntime_without_its_extra_is_refused_before_anything_is_loaded(options, monkeypatch):

@@ -167,6 +167,17 @@ def test_a_generous_budget_is_met_already(module_options):
     assert result.best.policy.is_dense
 
 
+def test_batches_of_real_texts_are_searched(module_options, tmp_path):
+    # An unknown word has no text of its own, so a row that holds one is shorter when its text is tokenised again.
+    texts = tmp_path / "texts.csv"
+    rows = [f"{' '.join(f'word{(i * 7 + k) % 200}' for k in range(40))} {'?? ' * (i % 3)}" for i in range(80)]
+    texts.write_text("text,label\n" + "".join(f"?? {row},{('even', 'odd')[i % 2]}\n" for i, row in enumerate(rows)))
+    more = {"dataset": str(texts), "batch_size": 4, "seq_len": 40, "trials": 2, "db": str(tmp_path / "studies.db")}
+    result = search(SearchConfig.of(**{**module_options, **more}))
+    assert result.data["workload"]["batch_size"] == 4
+    assert result.data["trials"]["complete"] >= 1
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -5,13 +5,14 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from autoprune._registry import REDUCERS, SCORERS
 from autoprune.errors import UnsupportedModelError
 from autoprune.policy import PruningPolicy
 from autoprune.pruning import FAMILIES, Family, attach
 from autoprune.pruning.methods import describe_methods, refusal
-from autoprune.testing.suite import run_cell, stage, tables
+from autoprune.testing.suite import check_device, run_cell, stage, tables
 from autoprune.testing.tiny import TINY, build, tiny
 from autoprune.testing.variants import SELECTORS, VARIANTS, refused, run_variant
 
@@ -52,6 +53,16 @@ def test_the_committed_table_of_cells_is_current() -> None:
 def test_cell(family: str, scorer: str, reducer: str) -> None:
     recipe = tiny(family)
     run_cell(recipe, scorer, reducer, head=bool(recipe.head))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("family", "scorer", "reducer"), QUICK)
+def test_a_gpu_removes_what_the_cpu_does(
+    family: str, scorer: str, reducer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # patches come from convolutions
+    recipe = tiny(family)
+    check_device(recipe, scorer, reducer, "cuda", head=bool(recipe.head))
 
 
 @pytest.mark.slow
