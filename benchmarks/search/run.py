@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import quick_gp
 from account import Account
 from figures import equivalents, summary, table
 from searchers import plain, product, quiet
@@ -50,6 +51,8 @@ class Searcher:
     constrain: bool = True
 
     def search(self, world: World, seed: int, budget: float, limit: float) -> Account:
+        if self.sampler == "gp":
+            quick_gp.install()
         if self.free:
             return plain(world, self.sampler, seed, budget, limit, sort=self.sort, constrain=self.constrain)
         return product(world, self.sampler, seed, budget, limit)

@@ -98,6 +98,6 @@ def _notes(data: Corpus, card: AdapterCard) -> list[str]:
     if not changed:
         return []
     return [
-        f"The quickstart's accuracy of {card.heldout_accuracy:.3f} was measured with other versions of "
-        f"{len(changed)} libraries (here {', '.join(changed)})."
+        f"The quickstart's accuracy of {card.heldout_accuracy:.3f} was measured with other versions of some "
+        f"libraries (here {', '.join(changed)})."
     ]
