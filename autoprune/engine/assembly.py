@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
@@ -22,6 +23,7 @@ from autoprune.engine.samplers.autoprune import AutopruneSampler
 from autoprune.engine.scoreboard import Scoreboard
 from autoprune.engine.session import Session, stored_workload
 from autoprune.engine.starting import open_study, score_dense, tell_dense
+from autoprune.latency.exclusive import boot_id
 from autoprune.latency.probe import ProbeResult
 from autoprune.policy import PruningPolicy
 
@@ -105,9 +107,15 @@ def assemble(
         limits=limits,
         observer=observer,
         interrupt=interrupt,
+        apart=partial(_apart, session.place.host, pool),
         tried=tried,
         rivals=rivals,
     )
+
+
+def _apart(host: str, pool: Pool) -> bool:
+    """Return whether timing on that machine and scoring cannot disturb each other; this process works, too."""
+    return host != boot_id() and pool.apart(host)
 
 
 def _known_logits(session: Session, store: Store, study: str, observer: Observer) -> dict[str, Logits]:

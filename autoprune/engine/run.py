@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import TrialState
 
+from autoprune.engine.beside import Beside
 from autoprune.engine.convergence import Convergence
 from autoprune.engine.decision import excess_ms
 from autoprune.engine.pace import Pace
@@ -53,9 +56,13 @@ class Limits:
     converged: bool = False
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass
 class SearchRun:
-    """The loop of a search. Scoring runs in the pool; timing waits until the pool is empty.
+    """The loop of a search. Scoring runs in the pool; timing waits until the pool is empty, or runs beside it.
 
     Attributes:
         study: Optuna's study.
@@ -68,6 +75,7 @@ class SearchRun:
         limits: When to stop.
         observer: Told of progress.
         interrupt: Set by Ctrl-C.
+        apart: Whether a policy can be timed now without disturbing scoring, or being disturbed by it.
         tried: Policies that were finished, stopped or failed so far.
         exhausted: Whether nothing new was left to propose.
         timed_s: Seconds spent on timing.
@@ -86,6 +94,7 @@ class SearchRun:
     limits: Limits
     observer: Observer
     interrupt: Interrupt
+    apart: Callable[[], bool] = _never
     tried: int = 0
     rivals: dict[str, Rival] = field(default_factory=dict)
     exhausted: bool = False
@@ -94,6 +103,7 @@ class SearchRun:
     pace: Pace = field(default_factory=Pace)
     _running: dict[str, Proposal] = field(default_factory=dict)
     _to_time: list[Proposal] = field(default_factory=list)
+    _beside: Beside[Proposal, PairedTiming] = field(default_factory=Beside)
     _feasible: int = 0
     _best: tuple[float, Quality] | None = None
 
@@ -104,8 +114,11 @@ class SearchRun:
         self.pace.start()
         while True:
             self._fill()
+            self._time_beside()
             if self.pool.pending:
                 self._take(self.pool.next())
+            elif self._beside.busy:
+                self._finish(*self._beside.take())
             elif self._to_time and not self.interrupt.requested:
                 self.pool.settle()
                 self._time_all()
@@ -200,13 +213,22 @@ class SearchRun:
 
     def _time_all(self) -> None:
         while self._to_time and not self.interrupt.requested:
-            self._finish(self._to_time.pop(0))
+            proposal = self._to_time.pop(0)
+            self.observer.update(now="timing")
+            self._finish(proposal, partial(self._timed, proposal))
 
-    def _finish(self, proposal: Proposal) -> None:
-        """Time a fully scored policy, keep the figures, tell the study."""
-        self.observer.update(now="timing")
+    def _time_beside(self) -> None:
+        """Take what was timed beside scoring, and begin with the next, where the two run on different machines."""
+        if self._beside.done:
+            self._finish(*self._beside.take())
+        if self._to_time and not self._beside.busy and not self.interrupt.requested and self.apart():
+            proposal = self._to_time.pop(0)
+            self._beside.start(proposal, partial(self._timed, proposal))
+
+    def _finish(self, proposal: Proposal, timed: Callable[[], PairedTiming]) -> None:
+        """Take the timing of a fully scored policy, keep the figures, tell the study."""
         try:
-            timing = self._timed(proposal)
+            timing = timed()
         except (WaitStoppedError, MeasurementError, WorkerError):
             raise  # the machine's fault, not the candidate's
         except AutopruneError as error:  # the workload's runtime cannot run it

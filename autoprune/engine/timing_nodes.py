@@ -16,6 +16,7 @@ from autoprune.engine.checking import Verified, check_policies
 from autoprune.engine.timing import Timer
 from autoprune.errors import AutopruneError, ConfigError, MeasurementError
 from autoprune.evaluate.pools.ray import TIMER_RESOURCE, connect, timer_nodes
+from autoprune.latency.exclusive import boot_id
 from autoprune.latency.hardware import Hardware, fingerprint
 from autoprune.latency.threads import ThreadChoice, resolve_threads
 
@@ -40,11 +41,11 @@ class _Actor:
         self._timer: Timer | None = None
         self._said: list[str] = []
 
-    def ready(self) -> tuple[int, str]:
-        """Return the process id and the id of the node."""
+    def ready(self) -> tuple[int, str, str]:
+        """Return the process id, the id of the node, and what names its machine."""
         import ray
 
-        return os.getpid(), str(ray.get_runtime_context().get_node_id())
+        return os.getpid(), str(ray.get_runtime_context().get_node_id()), boot_id()
 
     def hold(self, timer: Timer) -> None:
         self._timer = replace(timer, say=self._said.append)
@@ -70,6 +71,9 @@ class NodePlace:
         hardware: Fingerprint of the timing nodes.
         say: Told when the node is busy with another search.
 
+    Attributes:
+        host: What names the machine of the actor.
+
     Raises:
         MeasurementError: Other searches held the nodes for half an hour.
     """
@@ -78,6 +82,7 @@ class NodePlace:
         self.hardware = hardware
         self._device, self._say = device, say
         self._held: Timer | None = None
+        self.host = ""  # of the machine where the actor comes up
         self._actor = self._start()
 
     def threads(
@@ -113,8 +118,8 @@ class NodePlace:
 
     def where(self) -> tuple[int, str]:
         """Return the process id of the actor and the id of its node."""
-        found: tuple[int, str] = self._get(self._actor.ready.remote())
-        return found
+        pid, node, _ = self._get(self._actor.ready.remote())
+        return pid, node
 
     def close(self) -> None:
         """Give the node back."""
@@ -133,7 +138,7 @@ class NodePlace:
         if not ray.wait([ready], timeout=_PATIENCE_S)[0]:
             self._say("timing     waits for a timing node: all are held by other searches")
         try:
-            self._get(ready, _TIMEOUT_S)
+            _, _, self.host = self._get(ready, _TIMEOUT_S)
         except GetTimeoutError:
             ray.kill(actor)
             raise MeasurementError(

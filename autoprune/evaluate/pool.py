@@ -51,6 +51,14 @@ class Pool(Protocol):
         """
         ...
 
+    def apart(self, host: str) -> bool:
+        """Return whether a machine can be timed while jobs run: no worker computes there, and none is loading.
+
+        Args:
+            host: What names the machine, ``boot_id()`` there.
+        """
+        ...
+
     def close(self) -> None:
         """Release workers and memory."""
         ...

@@ -75,7 +75,12 @@ def check_nothing(pool: Pool, policies: Sequence[PruningPolicy], misfit: Pruning
     expect(pool.pending == 0, "A group of no jobs is pending.")
 
 
-CHECKS: tuple[Callable[..., None], ...] = (check_single, check_group, check_failure, check_nothing)
+def check_apart(pool: Pool, policies: Sequence[PruningPolicy], misfit: PruningPolicy, n: int) -> None:
+    """It says whether a machine may be timed while it works."""
+    expect(pool.apart("a machine that no worker knows") in (True, False), "Whether a machine is apart is not said.")
+
+
+CHECKS: tuple[Callable[..., None], ...] = (check_single, check_group, check_failure, check_nothing, check_apart)
 
 
 def run_pool(pool: Pool, policies: Sequence[PruningPolicy], misfit: PruningPolicy, n_examples: int) -> None:

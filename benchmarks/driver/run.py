@@ -65,16 +65,15 @@ def keep_busy(sampler: str, trials: int, drain: bool, store: Store | None) -> di
     Args:
         sampler: Name of the sampler.
         trials: Policies.
-        drain: Whether the pool is drained for timing as often as the search does on one machine, or all
-            policies are timed at the end: what a search would gain that times elsewhere beside scoring.
+        drain: Whether the pool is drained for timing, as a search on one machine does, or a timing node on a machine of
+            its own times beside scoring.
         store: The open database; None: none.
     """
     watch = Stopwatch()
     logits = MadeUpLogits(watch)
     run = build(ReplayPool(logits), logits, watch, sampler, trials, store)
     run.pool = pool = ReplayPool(logits, WORKERS, lambda job: SECONDS, watch.now)
-    if not drain:
-        pool.workers = trials  # the loop drains when as many policies wait to be timed
+    run.apart = lambda: not drain
     run.run()
     return {
         "sampler": sampler,

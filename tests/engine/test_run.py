@@ -1,5 +1,7 @@
 """The loop of a search, with a pool, a timer and a study that cost nothing."""
 
+import threading
+import time
 from collections import Counter, deque
 from types import SimpleNamespace
 
@@ -192,6 +194,92 @@ def test_a_policy_that_the_runtime_cannot_run_fails_alone(make):
     (failed,) = run.study.get_trials(states=(TrialState.FAIL,))
     assert failed.user_attrs["why"] == "It cannot be exported to ONNX: no."
     assert run.timer.timed
+
+
+class NodeTimer(FakeTimer):
+    """On a machine of its own: may work while the pool does."""
+
+    def __init__(self, pool):
+        super().__init__(pool)
+        self.beside = 0
+
+    def measure(self, policy):
+        assert threading.current_thread() is not threading.main_thread()
+        self.beside += self.pool.pending > 0
+        self.pool.settled, pending = len(self.pool.seen), self.pool.queue
+        try:
+            self.pool.queue = deque()
+            return super().measure(policy)
+        finally:
+            self.pool.queue = pending
+
+
+def on_a_node(run):
+    """Let the run time on a machine of its own, every timing to its end before the pool goes on."""
+    run.timer, run.apart = NodeTimer(run.pool), lambda: True
+    start = run._beside.start
+
+    def start_and_wait(proposal, call):
+        start(proposal, call)
+        while not run._beside.done:
+            time.sleep(0.001)
+
+    run._beside.start = start_and_wait
+    return run
+
+
+def test_a_node_of_its_own_times_while_the_pool_scores(make):
+    run, alone = on_a_node(make(trials=24, workers=4)), make(trials=24, workers=4)
+    run.run()
+    alone.run()
+    states = Counter(t.state for t in run.study.trials if DIGEST_ATTR in t.user_attrs)
+    assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == 24
+    assert not [t for t in run.study.trials if t.state is TrialState.RUNNING]
+    assert len(set(run.timer.timed)) == len(run.timer.timed) == states[TrialState.COMPLETE]
+    assert run.timer.beside > len(run.timer.timed) / 2
+    assert alone.timer.timed
+
+
+def test_a_policy_that_cannot_run_on_the_node_fails_alone(make):
+    run = on_a_node(make(trials=12))
+    measure = run.timer.measure
+
+    def refuse(policy):
+        run.timer.measure = measure
+        raise UnsupportedModelError("It cannot be exported to ONNX: no.")
+
+    run.timer.measure = refuse
+    run.run()
+    (failed,) = run.study.get_trials(states=(TrialState.FAIL,))
+    assert failed.user_attrs["why"] == "It cannot be exported to ONNX: no."
+    assert run.timer.timed
+
+
+def test_a_node_that_is_lost_ends_the_search(make):
+    run = on_a_node(make(trials=12))
+
+    def lost(policy):
+        raise MeasurementError("The node died.", "Run it again.")
+
+    run.timer.measure = lost
+    with pytest.raises(MeasurementError, match="The node died"):
+        run.run()
+
+
+def test_an_interrupted_search_keeps_what_the_node_is_timing(make):
+    interrupt = Interrupt()
+    run = on_a_node(make(trials=50, workers=2, interrupt=interrupt))
+    start = run._beside.start
+
+    def start_and_interrupt(proposal, call):
+        interrupt.requested = True
+        start(proposal, call)
+
+    run._beside.start = start_and_interrupt
+    run.run()
+    assert len(run.timer.timed) == len(run.study.get_trials(states=(TrialState.COMPLETE,))) - 1 == 1
+    assert not run._beside.busy
+    assert not run.pool.pending
 
 
 def test_it_stops_when_converged(make):

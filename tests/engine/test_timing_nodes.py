@@ -6,13 +6,15 @@ from dataclasses import replace
 import pytest
 
 from autoprune.config import SearchConfig
-from autoprune.engine import timing_nodes
+from autoprune.engine import assembly, timing_nodes
+from autoprune.engine.beside import Beside
 from autoprune.engine.driver import search
 from autoprune.engine.events import Observer
 from autoprune.engine.places import LocalPlace, PlacedTimer, open_place
 from autoprune.engine.session import open_session
 from autoprune.errors import ConfigError, MeasurementError
 from autoprune.evaluate.pools.ray import TIMER_RESOURCE, RayPool, scoring_nodes, timer_nodes
+from autoprune.latency.exclusive import boot_id
 from autoprune.latency.hardware import fingerprint
 from autoprune.latency.meter import MeterSettings
 from autoprune.policy import PruningPolicy, Stage
@@ -98,6 +100,7 @@ def test_timing_runs_on_the_timing_node_and_scoring_beside_it(node_options):
         assert place.verify(session.task.spec, timer, [], None) == []
         assert place.where()[0] != pid, "verification needs a fresh process"
         assert place.where()[1] == node
+        assert place.host == boot_id()
     assert not ray.is_initialized()
 
 
@@ -130,3 +133,17 @@ def test_a_search_with_a_timing_node(node_options):
             store.get_study(result.data["study"]).model["digest"],
             result.data["workload"]["digest"],
         )
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_timing_node_on_another_machine_times_beside_scoring(node_options, monkeypatch):
+    # All nodes of this cluster are on this machine, so the two that must differ are told that they do.
+    monkeypatch.setattr(assembly, "boot_id", lambda: "the driver's")
+    monkeypatch.setattr(RayPool, "apart", lambda pool, host: host == boot_id())
+    began, start = [], Beside.start
+    monkeypatch.setattr(Beside, "start", lambda beside, *call: (began.append(call[0]), start(beside, *call))[1])
+    result = search(SearchConfig.of(**{**node_options, "trials": 4}), Listener())
+    assert result.status in ("met", "not_met", "too_noisy")
+    assert sum(result.data["trials"].values()) == 4
+    assert len(began) == result.data["trials"]["complete"] >= 1

@@ -11,6 +11,7 @@ from typing import Any
 from autoprune.errors import WorkerError
 from autoprune.evaluate.evaluator import Evaluator, ExampleSource, Job, Outcome
 from autoprune.evaluate.group import run_group
+from autoprune.latency.exclusive import boot_id
 from autoprune.pruning.tables import TableSet
 
 _SETTLE_S = 30.0  # how long a pool waits for its other actors once the first is ready
@@ -49,9 +50,9 @@ class Worker:
         """Score a group of jobs."""
         return run_group(self._evaluator, jobs)
 
-    def ready(self) -> int:
-        """Return the process id."""
-        return os.getpid()
+    def ready(self) -> tuple[int, str]:
+        """Return the process id, and what names the machine."""
+        return os.getpid(), boot_id()
 
     def where(self) -> str:
         """Return the id of the actor's node."""
@@ -77,6 +78,7 @@ class Crew:
         size: Actors wanted; more are asked for when it is raised and ``fill`` is called.
         idle: Actors that can take a job.
         busy: Number of actors that work; the pool keeps it.
+        hosts: What names the machine of each actor that is ready, at work or not.
         starting: Actors that were asked for and are not ready, by the reference of their first answer.
     """
 
@@ -84,6 +86,7 @@ class Crew:
         self.size = size
         self.idle: list[Any] = []
         self.busy = 0
+        self.hosts: dict[Any, str] = {}
         self.starting: dict[Any, Any] = {}
         self._asked_at: dict[Any, float] = {}
         self._make, self._patience, self._wants = make, patience, wants
@@ -115,7 +118,7 @@ class Crew:
         actor = self.starting.pop(reference)
         self._asked_at.pop(reference, None)
         try:
-            ray.get(reference)
+            _, host = ray.get(reference)
         except RayError as error:
             self._failed, self._why = self._failed + 1, first_line(error)
             stop(actor)
@@ -128,11 +131,12 @@ class Crew:
             return
         self._failed = 0
         self._last_seen = time.monotonic()
+        self.hosts[actor] = host
         self.idle.append(actor)
 
     def replace(self, actor: Any) -> None:
         """Give up an actor that failed, and every idle one that died with it: they may share a node."""
-        stop(actor)
+        self._dismiss([actor])
         alive = self.answers("ready")
         self._dismiss(one for one in self.idle if one not in alive)
         self.idle = list(alive)
@@ -180,9 +184,13 @@ class Crew:
         """Wait until none is starting, but no longer than half a minute from when it was asked for."""
         import ray
 
-        while late := [r for r in self.starting if time.monotonic() - self._asked_at[r] < _SETTLE_S]:
+        while late := self.late():
             for reference in ray.wait(late, num_returns=1, timeout=_TICK_S)[0]:
                 self.admit(reference)
+
+    def late(self) -> list[Any]:
+        """Return the first answers that are awaited since less than half a minute: those actors may be loading."""
+        return [r for r in self.starting if time.monotonic() - self._asked_at[r] < _SETTLE_S]
 
     def check(self) -> None:
         """See to it that somebody lives.
@@ -214,6 +222,7 @@ class Crew:
 
     def _dismiss(self, actors: Iterable[Any]) -> None:
         for actor in actors:
+            self.hosts.pop(actor, None)
             stop(actor)
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from autoprune._registry import POOLS
 from autoprune.evaluate.evaluator import Evaluator, ExampleSource, Job, Outcome
 from autoprune.evaluate.group import run_group
+from autoprune.latency.exclusive import boot_id
 from autoprune.pruning.tables import TableSet
 
 
@@ -49,6 +50,10 @@ class LocalPool:
 
     def settle(self) -> None:
         """Do nothing: only ``next`` computes."""
+
+    def apart(self, host: str) -> bool:
+        """Return whether the machine is another one."""
+        return host != boot_id()
 
     def close(self) -> None:
         """Forget what was not begun."""

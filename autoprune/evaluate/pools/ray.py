@@ -131,6 +131,10 @@ class RayPool:
         """Wait for actors that were asked for lately, a replacement for one that died say, to be ready."""
         self._crew.settle()
 
+    def apart(self, host: str) -> bool:
+        """Return whether no actor is on the machine, and none was asked for lately that may be loading there."""
+        return not self._crew.late() and host not in self._crew.hosts.values()
+
     def close(self) -> None:
         """Stop the actors, and the cluster if this pool started it."""
         import ray
@@ -146,7 +150,7 @@ class RayPool:
 
     def pids(self) -> list[int]:
         """Return the process ids of the idle actors that live."""
-        return [int(pid) for pid in self._crew.answers("ready").values()]
+        return [int(pid) for pid, _ in self._crew.answers("ready").values()]
 
     def nodes(self) -> list[str]:
         """Return the ids of the nodes where the idle actors that live are."""

@@ -101,6 +101,10 @@ class ReplayPool:
     def settle(self) -> None:
         """Do nothing: nothing is computed."""
 
+    def apart(self, host: str) -> bool:
+        """Return True: nothing is computed."""
+        return True
+
     def close(self) -> None:
         """Forget what was not finished."""
         self._queue.clear()
