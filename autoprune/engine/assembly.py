@@ -23,7 +23,7 @@ from autoprune.engine.samplers.autoprune import AutopruneSampler
 from autoprune.engine.scoreboard import Scoreboard
 from autoprune.engine.session import Session, stored_workload
 from autoprune.engine.starting import open_study, score_dense, tell_dense
-from autoprune.latency.exclusive import boot_id
+from autoprune.latency.exclusive import kernel_boot_id
 from autoprune.latency.probe import ProbeResult
 from autoprune.policy import PruningPolicy
 
@@ -115,7 +115,7 @@ def assemble(
 
 def _apart(host: str, pool: Pool) -> bool:
     """Return whether timing on that machine and scoring cannot disturb each other; this process works, too."""
-    return host != boot_id() and pool.apart(host)
+    return bool(host) and kernel_boot_id() not in ("", host) and pool.apart(host)
 
 
 def _known_logits(session: Session, store: Store, study: str, observer: Observer) -> dict[str, Logits]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -42,6 +42,11 @@ class Beside(Generic[K, T]):
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="timing")
         self._under_way = key, self._thread.submit(call)
+
+    def wait(self) -> None:
+        """Wait until the call that is under way has ended, if there is one."""
+        if self._under_way is not None:
+            wait([self._under_way[1]])
 
     def take(self) -> tuple[K, Callable[[], T]]:
         """Return the key and a function that waits for the call, and returns its value or raises its error.

@@ -87,15 +87,20 @@ def flops_ratio(timer: Timer, policy: PruningPolicy) -> float | None:
 def retokenizer(timer: Timer) -> Callable[[int], Mapping[str, Any]]:
     """Return a function that tokenises timed input i from its text, as a server would.
 
-    Rows of one length may differ by some tokens when their texts are tokenised again, so they are padded.
+    Rows of one length may differ by some tokens when their texts are tokenised again, so they are padded; without a
+    padding token they cannot be stacked, and the timed input itself is returned once they are tokenised.
     """
     tokenizer = timer.tokenizer
     texts = [tokenizer.batch_decode(timed["input_ids"], skip_special_tokens=True) for timed in timer.inputs]
     lengths = [int(timed["input_ids"].shape[1]) for timed in timer.inputs]
 
     def tokenize(index: int) -> Mapping[str, Any]:
+        several = len(texts[index]) > 1
+        if several and tokenizer.pad_token_id is None:
+            tokenizer(texts[index], truncation=True, max_length=lengths[index])
+            return timer.inputs[index]
         found: Mapping[str, Any] = tokenizer(
-            texts[index], truncation=True, max_length=lengths[index], padding=True, return_tensors="pt"
+            texts[index], truncation=True, max_length=lengths[index], padding=several, return_tensors="pt"
         )
         return found
 

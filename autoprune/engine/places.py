@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, Protocol, Typ
 from autoprune.engine.checking import Extras, flops_ratio, tokenise_ms
 from autoprune.engine.timing import SEARCH_SETTINGS, Timer
 from autoprune.engine.verify import verify_policies
-from autoprune.latency.exclusive import boot_id, timing_lock
+from autoprune.latency.exclusive import kernel_boot_id, timing_lock
 from autoprune.latency.hardware import Hardware, fingerprint
 from autoprune.latency.threads import ThreadChoice, resolve_threads
 
@@ -40,7 +40,7 @@ class TimingPlace(Protocol):
 
     @property
     def host(self) -> str:
-        """What names the machine, ``boot_id()`` there."""
+        """What names the machine, ``kernel_boot_id()`` there."""
         ...
 
     def threads(
@@ -73,7 +73,7 @@ class LocalPlace:
     @property
     def host(self) -> str:
         """What names this machine."""
-        return boot_id()
+        return kernel_boot_id()
 
     def threads(
         self, wanted: int | Literal["auto"], model: PreTrainedModel, inputs: Sequence[Mapping[str, Tensor]]

@@ -110,20 +110,29 @@ class SearchRun:
     def run(self) -> None:
         """Search until enough was tried, time is up, the space is exhausted, or Ctrl-C."""
         self.observer.phase("search", self.limits.trials)
+        if self.apart():
+            self.observer.message("timing     beside scoring, on a machine of its own")
         self.observer.advance(self.tried)
         self.pace.start()
         while True:
-            self._fill()
             self._time_beside()
+            self._fill()
             if self.pool.pending:
-                self._take(self.pool.next())
+                self._score()
             elif self._beside.busy:
-                self._finish(*self._beside.take())
+                self._beside.wait()
             elif self._to_time and not self.interrupt.requested:
                 self.pool.settle()
                 self._time_all()
             else:
                 return
+
+    def _score(self) -> None:
+        """Take an outcome of the pool, unless what is timed beside it ends first."""
+        if self._beside.busy:
+            self.pool.wait(lambda: self._beside.done)
+        if not self._beside.done:
+            self._take(self.pool.next())
 
     def _stopping(self) -> bool:
         late = self.limits.deadline is not None and time.monotonic() > self.limits.deadline
@@ -219,11 +228,16 @@ class SearchRun:
 
     def _time_beside(self) -> None:
         """Take what was timed beside scoring, and begin with the next, where the two run on different machines."""
-        if self._beside.done:
-            self._finish(*self._beside.take())
-        if self._to_time and not self._beside.busy and not self.interrupt.requested and self.apart():
+        timed = self._beside.take() if self._beside.done else None
+        apart = (timed is not None or bool(self._to_time)) and self.apart()
+        if timed is not None and not apart:
+            self._to_time.insert(0, timed[0])  # a worker came to that machine meanwhile
+            timed = None
+        if apart and self._to_time and not self._beside.busy and not self.interrupt.requested:
             proposal = self._to_time.pop(0)
             self._beside.start(proposal, partial(self._timed, proposal))
+        if timed is not None:
+            self._finish(*timed)
 
     def _finish(self, proposal: Proposal, timed: Callable[[], PairedTiming]) -> None:
         """Take the timing of a fully scored policy, keep the figures, tell the study."""

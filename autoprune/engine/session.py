@@ -172,7 +172,7 @@ def open_session(config: SearchConfig, observer: Observer, place: TimingPlace | 
         runtime=config.runtime,
     )
     plain_model = task.model
-    if config.device == "cpu":  # elsewhere no thread is tried, and a model on a GPU cannot travel to another node
+    if config.device == "cpu":  # elsewhere no thread is tried
         task.model = prepare_model(plain_model, workload)
     workload = replace(workload, threads=_threads(config, place, task, inputs, observer))
     task.model = prepare_model(task.model, workload)

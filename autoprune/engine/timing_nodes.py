@@ -10,13 +10,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from autoprune.engine.checking import Verified, check_policies
 from autoprune.engine.timing import Timer
 from autoprune.errors import AutopruneError, ConfigError, MeasurementError
 from autoprune.evaluate.pools.ray import TIMER_RESOURCE, connect, timer_nodes
-from autoprune.latency.exclusive import boot_id
+from autoprune.latency.exclusive import kernel_boot_id
 from autoprune.latency.hardware import Hardware, fingerprint
 from autoprune.latency.threads import ThreadChoice, resolve_threads
 
@@ -45,7 +46,7 @@ class _Actor:
         """Return the process id, the id of the node, and what names its machine."""
         import ray
 
-        return os.getpid(), str(ray.get_runtime_context().get_node_id()), boot_id()
+        return os.getpid(), str(ray.get_runtime_context().get_node_id()), kernel_boot_id()
 
     def hold(self, timer: Timer) -> None:
         self._timer = replace(timer, say=self._said.append)
@@ -82,6 +83,7 @@ class NodePlace:
         self.hardware = hardware
         self._device, self._say = device, say
         self._held: Timer | None = None
+        self._in_use = Lock()
         self.host = ""  # of the machine where the actor comes up
         self._actor = self._start()
 
@@ -96,10 +98,11 @@ class NodePlace:
         self, timer: Timer, function: Callable[Concatenate[Timer, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Call the function on the node; the timer travels there once."""
-        if timer is not self._held:
-            self._get(self._actor.hold.remote(replace(timer, say=None, stop=None)))
-            self._held = timer
-        value, said = self._get(self._actor.run.remote(function, *args, **kwargs))
+        with self._in_use:
+            if timer is not self._held:
+                self._get(self._actor.hold.remote(replace(timer, say=None, stop=None)))
+                self._held = timer
+            value, said = self._get(self._actor.run.remote(function, *args, **kwargs))
         if timer.say is not None:
             for text in said:
                 timer.say(text)
@@ -122,11 +125,13 @@ class NodePlace:
         return pid, node
 
     def close(self) -> None:
-        """Give the node back."""
+        """Give the node back; a thread that waits for it hears of that before Ray is shut down."""
         import ray
 
         ray.kill(self._actor)
         self._held = None
+        if self._in_use.acquire(timeout=_PATIENCE_S):
+            self._in_use.release()
 
     def _start(self) -> Any:
         import ray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import psutil
@@ -44,6 +45,14 @@ class Pool(Protocol):
         """Wait for any job to end and return its outcome."""
         ...
 
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Wait until ``next`` need not wait, or, where the pool can do so, until something else has happened.
+
+        Args:
+            until: Asked about once a second.
+        """
+        ...
+
     def settle(self) -> None:
         """Wait until nothing that this pool started is still loading: then the machine can be timed.
 
@@ -52,10 +61,10 @@ class Pool(Protocol):
         ...
 
     def apart(self, host: str) -> bool:
-        """Return whether a machine can be timed while jobs run: no worker computes there, and none is loading.
+        """Return whether a machine can be timed while jobs run: no worker computes there, and none is starting.
 
         Args:
-            host: What names the machine, ``boot_id()`` there.
+            host: What names the machine, ``kernel_boot_id()`` there.
         """
         ...
 

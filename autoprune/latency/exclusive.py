@@ -132,9 +132,17 @@ def _open(path: Path) -> FileLock:
 
 def boot_id() -> str:
     """Return what names this boot of this machine: equal in all its containers, different after a restart."""
+    # Boot time is derived from the uptime and may jitter by a second.
+    text = f"{platform.node()}|{round(psutil.boot_time() / 60)}"
+    return kernel_boot_id() or hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def kernel_boot_id() -> str:
+    """Return what the kernel calls this boot; empty where it does not say, as outside Linux.
+
+    Two that differ are two machines for sure, which does not hold for ``boot_id``.
+    """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
-        # Boot time is derived from the uptime and may jitter by a second.
-        text = f"{platform.node()}|{round(psutil.boot_time() / 60)}"
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return ""

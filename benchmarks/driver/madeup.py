@@ -3,6 +3,7 @@
 What the made-up parts spend is measured and taken off, so that what is left is the driver's own time.
 """
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,16 +45,18 @@ STUDY = "driver"
 
 @dataclass
 class Stopwatch:
-    """Adds up what the made-up parts spend, and gives a clock that stands still meanwhile."""
+    """Adds up what the made-up parts spend in the driver's thread, and gives a clock that stands still meanwhile."""
 
     spent: float = 0.0
     _since: float = 0.0
 
     def __enter__(self) -> None:
-        self._since = time.perf_counter()
+        if threading.current_thread() is threading.main_thread():
+            self._since = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self.spent += time.perf_counter() - self._since
+        if threading.current_thread() is threading.main_thread():
+            self.spent += time.perf_counter() - self._since
 
     def now(self) -> float:
         return time.perf_counter() - self.spent

@@ -21,6 +21,7 @@ import torch
 from optuna._gp.gp import GPRegressor, Matern52Kernel
 
 _ROWS = 64  # candidates at a time, so that what is between stays in the cache
+_EVALUATE = acqf.BaseAcquisitionFunc.eval_acqf_no_grad
 _FIT = gp.fit_kernel_params
 _PUBLISHED = GPRegressor.posterior
 _fits: list[tuple[np.ndarray, np.ndarray, Any, GPRegressor]] = []  # of one proposal
@@ -141,6 +142,8 @@ def _log_volume(
 
 
 def _in_pieces(function: acqf.BaseAcquisitionFunc, x: np.ndarray) -> np.ndarray:
+    if x.ndim == 1:
+        return _EVALUATE(function, x)
     with torch.no_grad():
         return torch.cat([function.eval_acqf(piece) for piece in torch.from_numpy(x).split(_ROWS)]).numpy()
 
@@ -178,7 +181,8 @@ def install() -> None:
     patched.marginal_log_likelihood = lambda gpr: _Evidence.apply(
         gpr.inverse_squared_lengthscales, gpr.kernel_scale, gpr.noise_var, gpr
     )
-    gp.fit_kernel_params = _fit  # type: ignore[assignment]
+    # The sampler's own view of the module is a copy, made when it was first looked at.
+    gp.fit_kernel_params = sampler.gp.fit_kernel_params = _fit  # type: ignore[assignment]
     acqf.logehvi = _log_volume  # type: ignore[assignment]
     acqf.BaseAcquisitionFunc.eval_acqf_no_grad = _in_pieces  # type: ignore[method-assign]
     sampler.torch = _Torch()  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from optuna._gp import gp
 from optuna._gp.gp import GPRegressor
 from optuna._gp.prior import default_log_prior
 from optuna._gp.search_space import SearchSpace
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 SPACE = SearchSpace(
     {
@@ -32,6 +32,7 @@ def published(monkeypatch):
     for name in ("__init__", "kernel", "posterior", "marginal_log_likelihood"):
         monkeypatch.setattr(GPRegressor, name, getattr(GPRegressor, name))
     monkeypatch.setattr(gp, "fit_kernel_params", gp.fit_kernel_params)
+    monkeypatch.setattr(sampler.gp, "fit_kernel_params", sampler.gp.fit_kernel_params)
     monkeypatch.setattr(acqf, "logehvi", acqf.logehvi)
     monkeypatch.setattr(acqf.BaseAcquisitionFunc, "eval_acqf_no_grad", acqf.BaseAcquisitionFunc.eval_acqf_no_grad)
     monkeypatch.setattr(sampler, "torch", sampler.torch)
@@ -63,6 +64,7 @@ def figures():
     values.sum().backward()
     found["acquisition"], found["its gradient"] = values.detach(), x.grad[:, :5]
     found["acquisition of many"] = torch.from_numpy(function.eval_acqf_no_grad(AT))
+    found["acquisition of one"] = torch.as_tensor(function.eval_acqf_no_grad(AT[0]))
     return found
 
 
@@ -101,16 +103,30 @@ def test_what_is_the_same_is_fitted_once():
     assert fit(Y[:, 0].copy(), cache=first) is not first
 
 
-def test_proposals_are_those_of_optuna():
+def test_proposals_are_those_of_optuna(monkeypatch):
+    space = {
+        "keep": FloatDistribution(0.0, 1.0),
+        "first": IntDistribution(1, 23),  # so many that Optuna searches along a line
+        "inside": CategoricalDistribution(["none", "norm"]),
+    }
+
     def proposals():
         study = optuna.create_study(directions=["minimize", "maximize"], sampler=optuna.samplers.GPSampler(seed=0))
-        for _ in range(16):
-            trial = study.ask({f"keep{i}": FloatDistribution(0.0, 1.0) for i in range(3)})
-            keeps = np.array(list(trial.params.values()))
-            trial.set_constraint("budget", keeps.mean() - 0.5)
-            study.tell(trial, [keeps.mean(), -((1 - keeps) ** 2).sum()])
-        return np.array([list(trial.params.values()) for trial in study.trials])
+        for _ in range(15):
+            trial = study.ask(space)
+            keep, first, inside = (trial.params[name] for name in space)
+            ratio = keep * first / 23 + 0.2 * (inside == "none")
+            trial.set_constraint("budget", ratio - 0.5)
+            study.tell(trial, [ratio, -((1 - keep) ** 2) - 0.1 * abs(first - 7)])
+        return study.trials
 
     expected = proposals()
+    fits, fit = [], quick_gp._FIT
+    monkeypatch.setattr(quick_gp, "_FIT", lambda *a, **more: (fits.append(1), fit(*a, **more))[1])
     quick_gp.install()
-    np.testing.assert_allclose(proposals(), expected, atol=1e-4)
+    found = proposals()
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.params["inside"] == theirs.params["inside"]
+        assert mine.params["first"] == theirs.params["first"]
+        assert mine.params["keep"] == pytest.approx(theirs.params["keep"], abs=1e-4)
+    assert len(fits) == 2 * (15 - 10), "latency and score, for each proposal after ten random ones"

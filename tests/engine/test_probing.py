@@ -1,6 +1,7 @@
 """``autoprune probe`` on a small model: what it measures, keeps and uses again."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -154,6 +155,15 @@ def test_rows_that_get_other_lengths_are_tokenised_again(options):
         timed["input_ids"][1, 3] = special  # its text has a word less
     assert retokenizer(session.timer())(0)["attention_mask"].sum(1).tolist() == [8, 7]
     assert tokenise_ms(session.timer()) > 0
+
+
+def test_rows_that_cannot_be_padded_are_tokenised_all_the_same(options):
+    session = open_session(SearchConfig.of(**options, batch_size=2, seq_len=8), Observer())
+    timer = session.timer()
+    timer.tokenizer.pad_token = None
+    assert retokenizer(timer)(0) is timer.inputs[0]
+    alone = replace(timer, inputs=[{name: rows[:1] for name, rows in timer.inputs[0].items()}])
+    assert retokenizer(alone)(0)["input_ids"].shape == (1, 8)
 
 
 def test_onnxruntime_without_its_extra_is_refused_before_anything_is_loaded(options, monkeypatch):

@@ -44,7 +44,7 @@ class FakePool:
         self.dense, self.workers, self.fail = dense, workers, fail
         self.queue, self.seen, self.examples = deque(), Counter(), Counter()
         self.overlap = 0
-        self.settled = 0
+        self.settled = self.waited = 0
 
     @property
     def pending(self):
@@ -56,6 +56,9 @@ class FakePool:
 
     def submit(self, job):
         self.queue.append(job)
+
+    def wait(self, until):
+        self.waited += 1
 
     def settle(self):
         assert not self.queue
@@ -264,6 +267,44 @@ def test_a_node_that_is_lost_ends_the_search(make):
     run.timer.measure = lost
     with pytest.raises(MeasurementError, match="The node died"):
         run.run()
+
+
+def test_what_was_timed_beside_a_worker_that_came_is_timed_again(make):
+    run = make(trials=12, workers=2)
+    timer, moments = run.timer, iter([True, True, False])  # at the start of the search, of a timing, and at its end
+    run.apart = lambda: next(moments, False)
+    measure, beside = timer.measure, []
+
+    def anywhere(policy):
+        if threading.current_thread() is threading.main_thread():
+            return measure(policy)
+        beside.append(policy.digest())
+        return PairedTiming(dense_ns=np.full((8, 4), 1), policy_ns=np.full((8, 4), 1000))
+
+    timer.measure = anywhere
+    run.run()
+    assert len(beside) == 1
+    assert beside[0] in timer.timed
+    (trial,) = [t for t in run.study.trials if t.user_attrs.get(DIGEST_ATTR) == beside[0]]
+    assert trial.state is TrialState.COMPLETE
+    assert trial.values[0] < 50.0
+
+
+def test_the_pool_is_not_waited_for_longer_than_the_node_needs(make):
+    run = make(trials=6)
+    run.timer, run.apart = NodeTimer(run.pool), lambda: True
+    go = threading.Event()
+    measure, run.timer.measure = run.timer.measure, lambda policy: go.wait(10) and measure(policy)
+
+    def wait(until):
+        go.set()
+        while not until():
+            time.sleep(0.001)
+
+    run.pool.wait = wait
+    run.run()
+    assert run.tried == 6
+    assert run.timer.timed
 
 
 def test_an_interrupted_search_keeps_what_the_node_is_timing(make):

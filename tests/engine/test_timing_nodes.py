@@ -1,6 +1,8 @@
 """Timing on nodes with the resource autoprune_timer: one cluster of three raylets on this machine."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -14,7 +16,7 @@ from autoprune.engine.places import LocalPlace, PlacedTimer, open_place
 from autoprune.engine.session import open_session
 from autoprune.errors import ConfigError, MeasurementError
 from autoprune.evaluate.pools.ray import TIMER_RESOURCE, RayPool, scoring_nodes, timer_nodes
-from autoprune.latency.exclusive import boot_id
+from autoprune.latency.exclusive import kernel_boot_id
 from autoprune.latency.hardware import fingerprint
 from autoprune.latency.meter import MeterSettings
 from autoprune.policy import PruningPolicy, Stage
@@ -100,8 +102,20 @@ def test_timing_runs_on_the_timing_node_and_scoring_beside_it(node_options):
         assert place.verify(session.task.spec, timer, [], None) == []
         assert place.where()[0] != pid, "verification needs a fresh process"
         assert place.where()[1] == node
-        assert place.host == boot_id()
+        assert place.host == kernel_boot_id()
+
+        with ThreadPoolExecutor(1) as thread:
+            lost = thread.submit(place.run, timer, sleep)
+            time.sleep(1.0)
+            place.close()
+            assert lost.done(), "who waits for the node must hear of its end before Ray is shut down"
+            with pytest.raises(MeasurementError, match="died"):
+                lost.result()
     assert not ray.is_initialized()
+
+
+def sleep(timer):
+    time.sleep(60.0)
 
 
 def refuse(timer):
@@ -139,8 +153,8 @@ def test_a_search_with_a_timing_node(node_options):
 @pytest.mark.slow
 def test_a_timing_node_on_another_machine_times_beside_scoring(node_options, monkeypatch):
     # All nodes of this cluster are on this machine, so the two that must differ are told that they do.
-    monkeypatch.setattr(assembly, "boot_id", lambda: "the driver's")
-    monkeypatch.setattr(RayPool, "apart", lambda pool, host: host == boot_id())
+    monkeypatch.setattr(assembly, "kernel_boot_id", lambda: "the driver's")
+    monkeypatch.setattr(RayPool, "apart", lambda pool, host: host == kernel_boot_id())
     began, start = [], Beside.start
     monkeypatch.setattr(Beside, "start", lambda beside, *call: (began.append(call[0]), start(beside, *call))[1])
     result = search(SearchConfig.of(**{**node_options, "trials": 4}), Listener())

@@ -18,7 +18,7 @@ from autoprune.evaluate.evaluator import Job
 from autoprune.evaluate.pools import actors
 from autoprune.evaluate.pools.local import LocalPool
 from autoprune.evaluate.pools.ray import RayPool, connect, room
-from autoprune.latency.exclusive import boot_id
+from autoprune.latency.exclusive import kernel_boot_id
 from autoprune.policy import PruningPolicy, Stage
 from autoprune.pruning.tables import TableSet
 
@@ -132,14 +132,14 @@ def test_a_settled_pool_loads_nothing(here, examples):
         pool.settle()
         assert not pool._crew.starting
         assert len(pool.pids()) == 2
-        assert list(pool._crew.hosts.values()) == [boot_id()] * 2, "who died is on no machine"
+        assert list(pool._crew.hosts.values()) == [kernel_boot_id()] * 2, "who died is on no machine"
         assert pool.apart("elsewhere")
-        assert not pool.apart(boot_id())
+        assert not pool.apart(kernel_boot_id())
         pool._crew.starting["an answer"], pool._crew._asked_at["an answer"] = object(), time.monotonic()
-        assert not pool.apart("elsewhere"), "who is loading may do so there"
-        pool._crew._asked_at["an answer"] -= 60.0
-        assert pool.apart("elsewhere"), "there is no room for it, and it may never come"
+        assert not pool.apart("elsewhere"), "who is awaited may come up there"
         del pool._crew.starting["an answer"]
+        pool._crew.hosts[pool._crew.idle[0]] = ""
+        assert not pool.apart("elsewhere"), "nobody knows where this one is"
     finally:
         pool.close()
 

@@ -11,7 +11,7 @@ from typing import Any
 from autoprune.errors import WorkerError
 from autoprune.evaluate.evaluator import Evaluator, ExampleSource, Job, Outcome
 from autoprune.evaluate.group import run_group
-from autoprune.latency.exclusive import boot_id
+from autoprune.latency.exclusive import kernel_boot_id
 from autoprune.pruning.tables import TableSet
 
 _SETTLE_S = 30.0  # how long a pool waits for its other actors once the first is ready
@@ -51,8 +51,8 @@ class Worker:
         return run_group(self._evaluator, jobs)
 
     def ready(self) -> tuple[int, str]:
-        """Return the process id, and what names the machine."""
-        return os.getpid(), boot_id()
+        """Return the process id, and what names the machine; empty if the kernel does not say."""
+        return os.getpid(), kernel_boot_id()
 
     def where(self) -> str:
         """Return the id of the actor's node."""
@@ -184,13 +184,9 @@ class Crew:
         """Wait until none is starting, but no longer than half a minute from when it was asked for."""
         import ray
 
-        while late := self.late():
+        while late := [r for r in self.starting if time.monotonic() - self._asked_at[r] < _SETTLE_S]:
             for reference in ray.wait(late, num_returns=1, timeout=_TICK_S)[0]:
                 self.admit(reference)
-
-    def late(self) -> list[Any]:
-        """Return the first answers that are awaited since less than half a minute: those actors may be loading."""
-        return [r for r in self.starting if time.monotonic() - self._asked_at[r] < _SETTLE_S]
 
     def check(self) -> None:
         """See to it that somebody lives.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from autoprune._registry import POOLS
 from autoprune.evaluate.evaluator import Evaluator, ExampleSource, Job, Outcome
 from autoprune.evaluate.group import run_group
-from autoprune.latency.exclusive import boot_id
+from autoprune.latency.exclusive import kernel_boot_id
 from autoprune.pruning.tables import TableSet
 
 
@@ -48,12 +49,15 @@ class LocalPool:
             self._done.extend(run_group(self._evaluator, self._queue.popleft()))
         return self._done.popleft()
 
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Do nothing: only ``next`` lets time pass."""
+
     def settle(self) -> None:
         """Do nothing: only ``next`` computes."""
 
     def apart(self, host: str) -> bool:
         """Return whether the machine is another one."""
-        return host != boot_id()
+        return host != kernel_boot_id()
 
     def close(self) -> None:
         """Forget what was not begun."""

@@ -6,7 +6,7 @@ import copy
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,11 +105,19 @@ class RayPool:
         Raises:
             WorkerError: All actors are lost and none can be started.
         """
-        while not self._done:
+        self.wait(lambda: False)
+        return self._done.popleft()
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Wait until any job has ended, or ``until`` says so.
+
+        Raises:
+            WorkerError: All actors are lost and none can be started.
+        """
+        while not self._done and not until():
             reference = self._wait()
             if reference is not None:
                 self._collect(reference)
-        return self._done.popleft()
 
     def _collect(self, reference: Any) -> None:
         """Take what came of a group, its outcomes or its actor's death."""
@@ -132,8 +140,8 @@ class RayPool:
         self._crew.settle()
 
     def apart(self, host: str) -> bool:
-        """Return whether no actor is on the machine, and none was asked for lately that may be loading there."""
-        return not self._crew.late() and host not in self._crew.hosts.values()
+        """Return whether no actor is on the machine, and none is awaited that may come up there."""
+        return not self._crew.starting and not {host, ""} & {*self._crew.hosts.values()}
 
     def close(self) -> None:
         """Stop the actors, and the cluster if this pool started it."""

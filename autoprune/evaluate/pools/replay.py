@@ -98,6 +98,9 @@ class ReplayPool:
         self._feed()
         self._done.extend(self._answer(job, lasts) for job, lasts in jobs)
 
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Do nothing: only ``next`` lets time pass."""
+
     def settle(self) -> None:
         """Do nothing: nothing is computed."""
 
