@@ -20,7 +20,7 @@ import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -42,17 +42,18 @@ LATTICE = "lattice"
 
 @dataclass(frozen=True)
 class Searcher:
-    """A searcher and how it is run; see ``searchers.plain`` for the last two."""
+    """A searcher and how it is run; ``searchers.plain`` explains ``sort`` and ``constrain``, ``quick_gp`` itself."""
 
     name: str
     sampler: str
     free: bool
     sort: bool = False
     constrain: bool = True
+    quick: bool = False
 
     def search(self, world: World, seed: int, budget: float, limit: float) -> Account:
-        if self.sampler == "gp":
-            quick_gp.install()
+        if self.quick:
+            quick_gp.install()  # for good: every search has a process of its own
         if self.free:
             return plain(world, self.sampler, seed, budget, limit, sort=self.sort, constrain=self.constrain)
         return product(world, self.sampler, seed, budget, limit)
@@ -63,6 +64,7 @@ def searchers() -> list[Searcher]:
     return [
         Searcher("autoprune", "autoprune", free=False),
         *(Searcher(f"{name}, free", name, free=True) for name in OPTUNA),
+        Searcher("gp, free, quick", "gp", free=True, quick=True),
         *(Searcher(f"{name}, free, no constraint", name, free=True, constrain=False) for name in UNCONSTRAINED),
         *(Searcher(f"{name}, projected", name, free=False) for name in OPTUNA),
     ]
@@ -142,11 +144,11 @@ def runs_of(options: argparse.Namespace) -> Iterator[Run]:
 def run_all(runs: list[Run], jobs: int) -> None:
     """Do what is not done; the slowest samplers first, so that processes end together."""
     todo = sorted((run for run in runs if not run.done), key=lambda run: run.searcher.sampler != "gp")
-    mapper: Callable[..., Any] = map
-    if jobs > 1 and todo:
-        mapper = multiprocessing.get_context("spawn").Pool(jobs).imap_unordered
-    for done, words in enumerate(mapper(call, todo), 1):
-        print(f"{done} of {len(todo)}: {words}", flush=True)
+    if not todo:
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
+        for done, words in enumerate(pool.imap_unordered(call, todo), 1):
+            print(f"{done} of {len(todo)}: {words}", flush=True)
 
 
 def judge(found: dict[str, Any], runs: dict[str, list[tuple[dict[str, Any], Truth]]]) -> dict[str, Any]:
