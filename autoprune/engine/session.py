@@ -129,7 +129,7 @@ class Session:
         pool = open_pool(self.task, tables, config.workers, config.ray_address, gpus)
         where = "in this process" if pool.workers == 1 and not gpus else f"on {pool.workers} Ray workers"
         where += f" with {gpus:g} GPU each" if gpus else ""
-        observer.message(f"scoring    {where}; timing alone, in pairs with dense")
+        observer.message(f"scoring    {where}; timing in pairs with dense")
         return pool
 
 

@@ -42,7 +42,7 @@ LATTICE = "lattice"
 
 @dataclass(frozen=True)
 class Searcher:
-    """A searcher and how it is run; ``searchers.plain`` explains ``sort`` and ``constrain``, ``quick_gp`` itself."""
+    """A searcher and how it is run: see ``searchers.plain`` for ``sort`` and ``constrain``, ``quick_gp`` for ``quick``."""
 
     name: str
     sampler: str

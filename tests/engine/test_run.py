@@ -44,7 +44,7 @@ class FakePool:
         self.dense, self.workers, self.fail = dense, workers, fail
         self.queue, self.seen, self.examples = deque(), Counter(), Counter()
         self.overlap = 0
-        self.settled = self.waited = 0
+        self.settled = 0
 
     @property
     def pending(self):
@@ -58,7 +58,7 @@ class FakePool:
         self.queue.append(job)
 
     def wait(self, until):
-        self.waited += 1
+        pass
 
     def settle(self):
         assert not self.queue
@@ -82,6 +82,9 @@ class FakeTimer:
     def measure(self, policy):
         assert self.pool.pending == 0, "timing while the pool works"
         assert self.pool.settled == len(self.pool.seen), "timing while workers may be loading"
+        return self.take(policy)
+
+    def take(self, policy):
         self.timed.append(policy.digest())
         ratio = 0.2 + 0.6 * (policy.stages[-1].keep if policy.stages else 1.0)
         dense = np.full((8, 4), self.dense_ns)
@@ -89,6 +92,37 @@ class FakeTimer:
 
     def extras(self, policy):
         return Extras(None, 0.0)
+
+
+class NodeTimer(FakeTimer):
+    """On a machine of its own: may work while the pool does."""
+
+    def __init__(self, pool):
+        super().__init__(pool)
+        self.beside = 0
+
+    def measure(self, policy):
+        assert threading.current_thread() is not threading.main_thread()
+        self.beside += self.pool.pending > 0
+        return self.take(policy)
+
+
+def here(run):
+    return run
+
+
+def on_a_node(run):
+    """Let the run time on a machine of its own, every timing to its end before the pool goes on."""
+    run.timer, run.apart = NodeTimer(run.pool), lambda: True
+    start = run._beside.start
+
+    def start_and_wait(proposal, call):
+        start(proposal, call)
+        while not run._beside.done:
+            time.sleep(0.001)
+
+    run._beside.start = start_and_wait
+    return run
 
 
 class FakeRecorder:
@@ -184,8 +218,9 @@ def test_kl_at_every_rung_stands_beside_the_trial(make):
             assert all(kl >= 0 and error >= 0 for _, kl, error in rungs)
 
 
-def test_a_policy_that_the_runtime_cannot_run_fails_alone(make):
-    run = make(trials=12)
+@pytest.mark.parametrize("place", [here, on_a_node])
+def test_a_policy_that_the_runtime_cannot_run_fails_alone(make, place):
+    run = place(make(trials=12))
     measure = run.timer.measure
 
     def refuse(policy):
@@ -197,38 +232,6 @@ def test_a_policy_that_the_runtime_cannot_run_fails_alone(make):
     (failed,) = run.study.get_trials(states=(TrialState.FAIL,))
     assert failed.user_attrs["why"] == "It cannot be exported to ONNX: no."
     assert run.timer.timed
-
-
-class NodeTimer(FakeTimer):
-    """On a machine of its own: may work while the pool does."""
-
-    def __init__(self, pool):
-        super().__init__(pool)
-        self.beside = 0
-
-    def measure(self, policy):
-        assert threading.current_thread() is not threading.main_thread()
-        self.beside += self.pool.pending > 0
-        self.pool.settled, pending = len(self.pool.seen), self.pool.queue
-        try:
-            self.pool.queue = deque()
-            return super().measure(policy)
-        finally:
-            self.pool.queue = pending
-
-
-def on_a_node(run):
-    """Let the run time on a machine of its own, every timing to its end before the pool goes on."""
-    run.timer, run.apart = NodeTimer(run.pool), lambda: True
-    start = run._beside.start
-
-    def start_and_wait(proposal, call):
-        start(proposal, call)
-        while not run._beside.done:
-            time.sleep(0.001)
-
-    run._beside.start = start_and_wait
-    return run
 
 
 def test_a_node_of_its_own_times_while_the_pool_scores(make):
@@ -241,21 +244,6 @@ def test_a_node_of_its_own_times_while_the_pool_scores(make):
     assert len(set(run.timer.timed)) == len(run.timer.timed) == states[TrialState.COMPLETE]
     assert run.timer.beside > len(run.timer.timed) / 2
     assert alone.timer.timed
-
-
-def test_a_policy_that_cannot_run_on_the_node_fails_alone(make):
-    run = on_a_node(make(trials=12))
-    measure = run.timer.measure
-
-    def refuse(policy):
-        run.timer.measure = measure
-        raise UnsupportedModelError("It cannot be exported to ONNX: no.")
-
-    run.timer.measure = refuse
-    run.run()
-    (failed,) = run.study.get_trials(states=(TrialState.FAIL,))
-    assert failed.user_attrs["why"] == "It cannot be exported to ONNX: no."
-    assert run.timer.timed
 
 
 def test_a_node_that_is_lost_ends_the_search(make):
