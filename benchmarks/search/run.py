@@ -42,7 +42,7 @@ LATTICE = "lattice"
 
 @dataclass(frozen=True)
 class Searcher:
-    """A searcher and how it is run: see ``searchers.plain`` for ``sort`` and ``constrain``, ``quick_gp`` for ``quick``."""
+    """A searcher and how it is run: see ``searchers.plain``, and ``quick_gp`` for ``quick``."""
 
     name: str
     sampler: str
