@@ -1,10 +1,11 @@
 """Optuna's ``GPSampler``, computed faster: the same formulae, equal to it up to rounding.
 
 At 24 layers a search of the benchmark asks it some 750 times, which would take some 40 minutes as published. Its time
-goes into arrays of points x points x parameters for distances, into automatic differentiation of the marginal likelihood, and
-into logarithms of every box of the hypervolume. Distances here come from one matrix product, the likelihood's gradient
-from its formula (Rasmussen and Williams 2006, equation 5.9), volumes from products. And the budget's constraint is the
-latency once more, less a constant, so its process, standardised, is that of the latency and is fitted once.
+goes into arrays of points x points x parameters for distances, into automatic differentiation of the marginal
+likelihood, and into logarithms of every box of the hypervolume. Distances here come from one matrix product, the
+likelihood's gradient from its formula (Rasmussen and Williams 2006, equation 5.9), volumes from products. And the
+budget's constraint is the latency once more, less a constant, so its process, standardised, is that of the latency and
+is fitted once.
 """
 
 from __future__ import annotations
