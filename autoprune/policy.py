@@ -20,6 +20,7 @@ from autoprune.errors import PolicyError
 POLICY_VERSION = 1
 Layer = int | Literal["input"]
 Selector = Literal["keep", "threshold", "mass"]
+_SCALARS = (str, int, float, bool, type(None))  # JSON gives them back as they are
 _COUNT_SLACK = 1e-6  # so that 0.3 * 10 = 3.0000000000000004 keeps 3 tokens, not 4
 
 
@@ -33,7 +34,10 @@ def _reject_unknown(data: Mapping[str, Any], known: set[str], what: str) -> None
 
 
 def _frozen(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType(json.loads(json.dumps(dict(params), sort_keys=True)))
+    plain = dict(params)
+    if all(type(name) is str and type(value) in _SCALARS for name, value in plain.items()):
+        return MappingProxyType(dict(sorted(plain.items())))  # a search makes hundreds of stages per proposal
+    return MappingProxyType(json.loads(json.dumps(plain, sort_keys=True)))
 
 
 def _number(value: Any, what: str, low: float, high: float, *, open_low: bool = False) -> float:

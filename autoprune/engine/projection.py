@@ -97,12 +97,13 @@ class Projector:
         low, high = 0.0, _MAX_SCALE
         if not shape.stages or self.predict_shape(shape, high) > target:
             return None
+        within = {shape.keeps(low): False, shape.keeps(high): True}  # keeps are rounded: the last steps meet them again
         for _ in range(_STEPS):
             middle = (low + high) / 2
-            if self.predict_shape(shape, middle) <= target:
-                high = middle
-            else:
-                low = middle
+            keeps = shape.keeps(middle)
+            if keeps not in within:
+                within[keeps] = self.predict_shape(shape, middle) <= target
+            low, high = (low, middle) if within[keeps] else (middle, high)
         return self._settled(shape, high)
 
     def _settled(self, shape: Shape, scale: float) -> PruningPolicy:

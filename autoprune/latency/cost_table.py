@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -133,6 +134,8 @@ class CostTable:
     ) -> float:
         """Return the predicted statistic over a workload's lengths, in milliseconds."""
         known = {length: self.predict(policy, length, n_protected, counts) for length in set(lengths)}
+        if len(known) == 1:
+            return known[lengths[0]]
         each = np.asarray([[known[length] for length in lengths]], dtype=np.float64)
         return float(row_statistic(each, statistic)[0])
 
@@ -269,4 +272,9 @@ def _interpolate(tokens: Sequence[int], values: Sequence[float], at: float) -> f
     if at > tokens[-1] and len(tokens) > 1:
         slope = (values[-1] - values[-2]) / (tokens[-1] - tokens[-2])
         return max(values[-1], values[-1] + slope * (at - tokens[-1]))
-    return float(np.interp(at, tokens, values))
+    # np.interp, to the bit, in a fraction of its time for one number.
+    left = bisect_right(tokens, at) - 1
+    if left < 0 or tokens[left] == at or left == len(tokens) - 1:
+        return float(values[max(left, 0)])
+    slope = (values[left + 1] - values[left]) / (tokens[left + 1] - tokens[left])
+    return float(slope * (at - tokens[left]) + values[left])

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from autoprune.errors import MeasurementError
@@ -38,6 +39,13 @@ def test_values_between_below_and_above_the_points() -> None:
     assert TABLE.layer(0, 100) == pytest.approx(layer(100))
     assert TABLE.layer(0, 1) == layer(2)
     assert TABLE.layer(0, 512) == pytest.approx(layer(512))
+
+
+def test_between_points_it_says_what_numpy_says_to_the_bit() -> None:
+    rng = np.random.default_rng(0)
+    uneven = CostTable(TOKENS, (tuple(rng.random(4).tolist()),), tuple(rng.random(4).tolist()))
+    for at in [*TOKENS, *rng.uniform(0, 256, 200).tolist(), *range(257)]:
+        assert uneven.layer(0, at) == np.interp(at, TOKENS, uneven.layers_ms[0])
 
 
 def test_input_stage_shortens_embedding_and_all_layers() -> None:

@@ -1,5 +1,6 @@
 """Hypothesis: random policies on random batches."""
 
+import json
 import warnings
 
 import torch
@@ -124,3 +125,18 @@ def test_schedules_never_increase(n: int, final: float, r: float, tilt: float) -
         assert keeps == sorted(keeps, reverse=True)
         assert all(0 < keep <= 1 for keep in keeps)
         PruningPolicy(stages=stages)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=3) | st.dictionaries(st.integers(), JSON, max_size=3))
+def test_parameters_are_what_json_makes_of_them(params: dict[str, object]) -> None:
+    kept = Stage("input", "random", keep=0.5, reduce_params=params).reduce_params
+    plain = json.loads(json.dumps(params, sort_keys=True))
+    assert list(kept.items()) == list(plain.items())
+    assert [type(value) for value in kept.values()] == [type(value) for value in plain.values()]

@@ -14,6 +14,19 @@ Floats = NDArray[np.float64]
 _STEPS = 18
 
 
+class _Costs:
+    """The cost table's milliseconds by whole tokens, 0 to ``n_tokens``: looked up thousands of times per proposal."""
+
+    def __init__(self, table: CostTable, n_tokens: int) -> None:
+        counts = np.arange(n_tokens + 1)
+        self.around = np.interp(counts, table.tokens, table.around_ms)
+        self.layers = [np.interp(counts, table.tokens, row) for row in table.layers_ms]
+        self.first_token = None
+        if table.first_token:
+            tokens, values = zip(*table.first_token, strict=True)
+            self.first_token = np.interp(counts, tokens, values)
+
+
 class CostSurface:
     """The cost table at one input length.
 
@@ -30,6 +43,7 @@ class CostSurface:
         self._floor = max(1, n_protected)
         self._unit_ms = unit_ms
         self.dense_ms = table.dense(n_tokens) * unit_ms
+        self._at = _Costs(table, n_tokens)
 
     @property
     def n_layers(self) -> int:
@@ -51,14 +65,13 @@ class CostSurface:
         Returns:
             Shape (m,).
         """
-        counts, table = self.counts(removal), self._table
-        total = np.interp(counts[:, 0], table.tokens, table.around_ms)
+        counts, at = self.counts(removal).astype(np.int64), self._at
+        total = at.around[counts[:, 0]]
         for layer in range(self.n_layers - 1):
-            total = total + np.interp(counts[:, layer], table.tokens, table.layers_ms[layer])
-        last = np.interp(counts[:, -1], table.tokens, table.layers_ms[-1])
-        if table.first_token:
-            tokens, values = zip(*table.first_token, strict=True)
-            last = np.where(first_token, np.interp(counts[:, -1], tokens, values), last)
+            total = total + at.layers[layer][counts[:, layer]]
+        last = at.layers[-1][counts[:, -1]]
+        if at.first_token is not None:
+            last = np.where(first_token, at.first_token[counts[:, -1]], last)
         return np.asarray((total + last) * self._unit_ms, dtype=np.float64)
 
     def scale(self, weights: Floats, first_token: NDArray[np.bool_], allowed_ms: Floats, most: float) -> Floats:

@@ -99,9 +99,10 @@ class HarmModel:
             removal: Shape (m, layers), not decreasing along a row.
             methods: One per row.
         """
-        total = np.zeros(len(removal))
-        for method in set(methods):
-            rows = np.asarray([own == method for own in methods])
+        total, rows_of = np.zeros(len(removal)), dict[Method, list[int]]()
+        for row, method in enumerate(methods):
+            rows_of.setdefault(method, []).append(row)
+        for method, rows in rows_of.items():
             total[rows] = self._steps(removal[rows], method)
         log_kl = np.log(np.maximum(total, _LEAST)) / self.exponent
         return np.asarray(np.maximum(log_kl, np.log(_TINY)), dtype=np.float64)
@@ -132,8 +133,8 @@ class HarmModel:
         depth = removal.shape[1]
         layers = np.arange(depth)
         before = np.concatenate([np.zeros((len(removal), 1)), removal[:, :-1]], axis=1)
-        steps = self.reach(layers, removal, method, depth) - self.reach(layers, before, method, depth)
-        added: Floats = np.maximum(steps, 0.0).sum(axis=1)
+        after, until = self.reach(layers, np.stack([removal, before]), method, depth)
+        added: Floats = np.maximum(after - until, 0.0).sum(axis=1)
         return added
 
     def curve(self, label: str, n_layers: int) -> HarmCurve:

@@ -17,6 +17,8 @@ from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
+Apart = tuple[Floats, Codes]
+"""Squared distance of removals, and in how many parts methods differ; both of shape (m, n)."""
 
 _REACH = 1.0  # layers over which neighbours are alike
 _START = np.log([0.5, 1.0, 0.5, 0.05])  # signal, length scale, likeness across methods, extra noise
@@ -56,8 +58,9 @@ class Surrogate:
 
     def tune(self, seen: Observations) -> None:
         """Choose the kernel's parameters by maximal marginal likelihood (weak priors keep them sane)."""
+        apart, rest = _apart(seen, seen), seen.target - _at(_fit_line(seen), seen.prior)
         found = minimize(
-            lambda params: self._loss(params, seen),
+            lambda params: _loss(params, apart, rest, seen.noise),
             self.log_params,
             method="L-BFGS-B",
             bounds=_BOUNDS,
@@ -70,40 +73,53 @@ class Surrogate:
         """Condition on observations; at least one is needed."""
         self._seen = seen
         self._line = _fit_line(seen)
-        kernel = self._kernel(self.log_params, seen, seen)
-        self._factor = cho_factor(kernel + np.diag(self._noise(self.log_params, seen)), lower=True)
+        covariance = _covariance(self.log_params, _apart(seen, seen), seen.noise)
+        self._factor = cho_factor(covariance, lower=True)
         self._alpha = cho_solve(self._factor, seen.target - _at(self._line, seen.prior))
 
     def predict(self, removal: Floats, methods: Codes, prior: Floats) -> tuple[Floats, Floats]:
         """Return mean and standard deviation of the noise-free target, each of shape (m,)."""
         asked = Observations(removal, methods, prior, prior, prior)
-        cross = self._kernel(self.log_params, asked, self._seen)
+        cross = _kernel(self.log_params, _apart(asked, self._seen))
         mean = _at(self._line, prior) + cross @ self._alpha
         half = solve_triangular(self._factor[0], cross.T, lower=True)
         variance = np.exp(2 * self.log_params[0]) - np.sum(half**2, axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-6))
 
-    def _kernel(self, params: Floats, left: Observations, right: Observations) -> Floats:
-        signal, length, likeness = np.exp(params[:3])
-        a, b = _smooth(left.removal), _smooth(right.removal)
-        squares = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1)[None, :] - 2 * a @ b.T
-        differing = np.sum(left.methods[:, None, :] != right.methods[None, :, :], axis=2)
-        kernel: Floats = signal**2 * np.exp(-0.5 * np.maximum(squares, 0.0) / length**2) * likeness**differing
-        return kernel
 
-    def _noise(self, params: Floats, seen: Observations) -> Floats:
-        noise: Floats = seen.noise + np.exp(2 * params[3])
-        return noise
+def _apart(left: Observations, right: Observations) -> Apart:
+    """Return how far policies are apart, whatever the kernel's parameters are."""
+    a, b = _smooth(left.removal), _smooth(right.removal)
+    squares = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1)[None, :] - 2 * a @ b.T
+    differing = np.zeros(squares.shape, dtype=np.int64)
+    for part in range(left.methods.shape[1]):  # a sum over a third axis would take much longer
+        differing += left.methods[:, part, None] != right.methods[None, :, part]
+    return np.maximum(squares, 0.0), differing
 
-    def _loss(self, params: Floats, seen: Observations) -> float:
-        covariance = self._kernel(params, seen, seen) + np.diag(self._noise(params, seen))
-        rest = seen.target - _at(_fit_line(seen), seen.prior)
-        try:
-            factor = cho_factor(covariance, lower=True)
-        except LinAlgError:
-            return 1e12
-        fit = 0.5 * float(rest @ cho_solve(factor, rest)) + float(np.log(np.diag(factor[0])).sum())
-        return fit + 0.5 * float(np.sum((params - _START) ** 2))
+
+def _kernel(params: Floats, apart: Apart) -> Floats:
+    """Return the covariance of what policies do, shape as ``apart``."""
+    signal, length, likeness = np.exp(params[:3])
+    squares, differing = apart
+    alike = likeness ** np.arange(differing.max(initial=0) + 1)
+    kernel: Floats = signal**2 * np.exp(-0.5 * squares / length**2) * alike[differing]
+    return kernel
+
+
+def _covariance(params: Floats, apart: Apart, noise: Floats) -> Floats:
+    """Return the covariance of targets of shape (n,), whose own noise variances are given."""
+    covariance: Floats = _kernel(params, apart) + np.diag(noise + np.exp(2 * params[3]))
+    return covariance
+
+
+def _loss(params: Floats, apart: Apart, rest: Floats, noise: Floats) -> float:
+    """Return the negative log posterior of the kernel's parameters, without its constant."""
+    try:
+        factor = cho_factor(_covariance(params, apart, noise), lower=True)
+    except LinAlgError:
+        return 1e12
+    fit = 0.5 * float(rest @ cho_solve(factor, rest)) + float(np.log(np.diag(factor[0])).sum())
+    return fit + 0.5 * float(np.sum((params - _START) ** 2))
 
 
 def _smooth(removal: Floats) -> Floats:

@@ -126,9 +126,8 @@ class AutopruneSampler(BaseSampler):
 
     def _learn(self, guide: Guide, memory: Memory) -> None:
         """Let the guide learn from what was scored; ever more rarely, for it takes a while."""
-        log_kl, noise = targets(memory.done)
         removal = np.stack([seen.removal for seen in memory.done])
-        guide.learn(removal, [seen.method for seen in memory.done], log_kl, noise)
+        guide.learn(removal, [seen.method for seen in memory.done], memory.log_kl, memory.noise)
         self._learned = memory.count
 
     def _target(self, guide: Guide, memory: Memory) -> tuple[float, float]:
@@ -173,8 +172,7 @@ class AutopruneSampler(BaseSampler):
 
     def _believe(self, guide: Guide, memory: Memory, found: Candidates) -> tuple[Floats, Floats]:
         """Return mean and deviation of log KL of the candidates."""
-        seen = memory.done
-        target, noise = targets(seen)
+        seen, target, noise = memory.done, memory.log_kl, memory.noise
         facts = self._observations(guide, seen, target, noise)
         if len(seen) >= 4 and memory.count >= self._tuned + _FRESH:
             self._surrogate.tune(facts)
@@ -200,7 +198,7 @@ class AutopruneSampler(BaseSampler):
 
     def _gain(self, memory: Memory, found: Candidates, mean: Floats, deviation: Floats) -> Floats:
         """Return the expected improvement of KL over the front at each candidate's latency, shape (m,)."""
-        kl, _ = targets(memory.done)
+        kl = memory.log_kl
         cost = np.asarray([seen.latency_ms for seen in memory.done])
         order = np.argsort(cost)
         lowest = np.minimum.accumulate(np.exp(kl[order]))

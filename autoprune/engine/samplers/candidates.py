@@ -41,7 +41,7 @@ def mutate(
 
 def _uniform(distribution: BaseDistribution, count: int, rng: np.random.Generator) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
-        return [distribution.choices[i] for i in rng.integers(0, len(distribution.choices), count)]
+        return [distribution.choices[i] for i in rng.integers(0, len(distribution.choices), count).tolist()]
     if isinstance(distribution, IntDistribution):
         values = rng.integers(0, (distribution.high - distribution.low) // distribution.step + 1, count)
         return [int(distribution.low + value * distribution.step) for value in values]
@@ -54,7 +54,7 @@ def _near(distribution: BaseDistribution, value: Any, rng: np.random.Generator) 
     if value is None or isinstance(distribution, CategoricalDistribution):
         return _uniform(distribution, 1, rng)[0]
     if isinstance(distribution, IntDistribution):
-        step = int(rng.choice([-1, 1])) * int(rng.integers(1, 3)) * distribution.step
+        step = (-1, 1)[rng.integers(0, 2)] * int(rng.integers(1, 3)) * distribution.step
         return int(min(max(value + step, distribution.low), distribution.high))
     if isinstance(distribution, FloatDistribution):
         moved = value + rng.normal() * _STEP * (distribution.high - distribution.low)

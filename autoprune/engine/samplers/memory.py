@@ -52,6 +52,8 @@ class Memory:
 
     Attributes:
         done: Scored policies; of many, the best and the latest.
+        log_kl: Of them, as ``targets`` says, shape (n,).
+        noise: Its variance, shape (n,).
         pending: Policies that are being scored.
         keys: Keys of all policies ever seen, see ``Candidates``.
         front: Latency in ms and score of the timed policies, dense too, that no other beats; the fastest first.
@@ -59,6 +61,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.done: list[Seen] = []
+        self.log_kl, self.noise = np.zeros(0), np.zeros(0)
         self.pending: list[Seen] = []
         self.keys: set[tuple[Any, ...]] = set()
         self.front: list[tuple[float, float]] = []
@@ -71,7 +74,7 @@ class Memory:
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
         # The last of the open ones may have been dropped (store/drafts.py); its number is then free or another's.
         numbers = [*(n for n in sorted(self._open) if n < len(trials)), *range(self._next, len(trials))]
-        self._next, self._open, self.pending = len(trials), set(), []
+        self._next, self._open, self.pending, known = len(trials), set(), [], self.count
         for number in numbers:
             if not trials[number].state.is_finished():
                 self._open.add(number)
@@ -79,6 +82,8 @@ class Memory:
                 self._keep(trials[number], guide)
         if len(self.done) > 2 * MOST:
             self.done = _best_and_latest(self.done)
+        if self.count > known:
+            self.log_kl, self.noise = targets(self.done)
 
     def _keep(self, trial: FrozenTrial, guide: Guide) -> None:
         seen = _read(trial, guide)
