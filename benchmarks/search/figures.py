@@ -24,17 +24,26 @@ def volume(rows: Sequence[Row], truth: Truth) -> float:
     return 100 * truth.volume([ratio[i] for i in front], [score[i] for i in front])
 
 
-def regret(rows: Sequence[Row], truth: Truth, budget: float) -> float:
-    """Return points of true score lost by the policy that the searcher would pick; by guessing, where it has none."""
+def picked(rows: Sequence[Row], truth: Truth, budget: float) -> float:
+    """Return the true score of the policy that the searcher would pick under the budget; chance, where it has none."""
     ratio, seen = [row[1] for row in rows], [row[2] for row in rows]
     best = pick_best(ratio, seen, limit=budget) if rows else None
-    return 100 * (truth.best(budget) - (truth.chance if best is None else rows[best][3]))
+    return truth.chance if best is None else float(rows[best][3])
 
 
-def curve(rows: Sequence[Row], truth: Truth, budget: float, at: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Return hypervolume and regret after so many full-evaluation equivalents."""
+def regret(rows: Sequence[Row], truth: Truth, budget: float) -> float:
+    """Return points of true score between the best policy under the budget and the one that would be picked."""
+    return 100 * (truth.best(budget) - picked(rows, truth, budget))
+
+
+def curve(rows: Sequence[Row], truth: Truth, budget: float, at: Sequence[float]) -> tuple[list[float], ...]:
+    """Return hypervolume, regret, and score under the budget, after so many full-evaluation equivalents."""
     known = [[row for row in rows if row[0] <= spent] for spent in at]
-    return [volume(found, truth) for found in known], [regret(found, truth, budget) for found in known]
+    return (
+        [volume(found, truth) for found in known],
+        [regret(found, truth, budget) for found in known],
+        [picked(found, truth, budget) for found in known],
+    )
 
 
 def first_at(rows: Sequence[Row], truth: Truth, level: float) -> float:
@@ -65,6 +74,7 @@ def summary(runs: Sequence[tuple[Mapping[str, Any], Truth]], budget: float, limi
         "seeds": {str(n): len(some) for n, some in known.items()},
         "volume": {str(n): round(float(found[0, 0]), 2) for n, found in middle.items()},
         "regret": {str(n): round(float(found[1, 0]), 2) for n, found in middle.items()},
+        "score": {str(n): round(float(found[2, 0]), 4) for n, found in middle.items()},
         "volume_after_100_policies": round(float(np.median(plain)), 2),
         "seconds": round(float(np.median([account["seconds"] for account, _ in runs])), 1),
         "policies_on_all_examples": float(np.median([len(account["found"]) for account, _ in runs])),
@@ -91,4 +101,15 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
         volumes = [f"{found['volume'][n]:.1f}{fewer[n]}" if n in found["volume"] else "" for n in marks]
         regrets = [f"{found['regret'][n]:.1f}" if n in found["regret"] else "" for n in (*marks, "60")]
         lines.append("| " + " | ".join([name, *volumes, *regrets]) + " |")
+    return lines
+
+
+def scores(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the best score under the budget of one world's searchers in Markdown."""
+    marks = [str(n) for n in CHECKPOINTS]
+    head = ["searcher", *(f"score @{n}" for n in marks)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, found in summaries.items():
+        row = [f"{found['score'][n]:.3f}" if n in found["score"] else "" for n in marks]
+        lines.append("| " + " | ".join([name, *row]) + " |")
     return lines

@@ -6,10 +6,10 @@
     python benchmarks/search/run.py --report                 # what of it was run
 
 Prints, as the median over seeds: the hypervolume in (latency / dense, score) against (1.0, chance), in % of the true
-front's, and the regret under the budget, in points of score, after so many full-evaluation equivalents. One of these is
-examples x predicted cost, everything included, over all examples x the cost of a policy on the budget. Results are kept
-per searcher and seed in a working folder; what is there, to this limit or a larger one, is not run again. README.md
-beside this file says more.
+front's, the best score under the budget and its regret, in points of score, after so many full-evaluation equivalents.
+One of these is examples x predicted cost, everything included, over all examples x the cost of a policy on the budget.
+Results are kept per searcher and seed in a working folder; what is there, to this limit or a larger one, is not run
+again. README.md beside this file says more.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 
 import quick_gp
 from account import Account
-from figures import equivalents, summary, table
+from figures import equivalents, scores, summary, table
 from searchers import plain, product, quiet
 from simulator import Simulated
 from world import Recorded, Truth, World
@@ -199,6 +199,7 @@ def main() -> None:
         few = [(name, n, count) for name, row in found.items() for n, count in row["seeds"].items()]
         print("".join(f"Fewer seeds: {name} @{n} has {c}.\n" for name, n, c in few if c < options.seeds))
         print("\n".join(table(found)))
+        print("\nThe best score under the budget:\n\n" + "\n".join(scores(found)))
         print("\n" + "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in goals.items()))
     if not options.only:
         facts = {"budget": options.budget, "seeds": options.seeds, "python": platform.python_version()}

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from account import Account, AccountedPool
-from figures import curve, first_at, regret, summary, table, volume
+from figures import curve, first_at, regret, scores, summary, table, volume
 from searchers import decode, free_space, plain, product, quiet
 from simulator import STEP, TOKENS, Simulated, _thin
 from world import Truth
@@ -81,9 +81,10 @@ def test_figures_of_the_true_front_are_perfect():
     truth = Truth(np.array([0.3, 0.5, 0.8]), np.array([0.6, 0.8, 0.9]), 0.1)
     rows = [[1.0, 0.8, 0.9, 0.9, "a"], [2.0, 0.5, 0.8, 0.8, "b"], [3.0, 0.3, 0.6, 0.6, "c"]]
     assert volume(rows, truth) == pytest.approx(100)
-    volumes, regrets = curve(rows, truth, BUDGET, (0.5, 1.5, 3.5))
+    volumes, regrets, best = curve(rows, truth, BUDGET, (0.5, 1.5, 3.5))
     assert volumes == pytest.approx([0, 100 * 0.2 * 0.8 / (0.2 * 0.8 + 0.3 * 0.7 + 0.2 * 0.5), 100])
     assert regrets == pytest.approx([70, 70, 0])
+    assert best == pytest.approx([0.1, 0.1, 0.8])
     assert first_at(rows, truth, 99.0) == 3.0
     assert first_at(rows, truth, 101.0) == float("inf")
 
@@ -98,6 +99,7 @@ def test_a_search_counts_as_far_as_it_went():
     assert found["seeds"] == {"10": 3, "25": 3, "50": 2}
     assert found["volume"]["50"] == pytest.approx(100)
     assert table({"a": found})[-1] == "| a | 100.0 | 100.0 | 100.0 (2) |  |  | 0.0 | 0.0 | 0.0 |  |  |  |"
+    assert scores({"a": found})[-1] == "| a | 0.900 | 0.900 | 0.900 |  |  |"
 
 
 def test_the_pick_is_by_what_the_searcher_saw():
