@@ -94,22 +94,26 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the table of one world in Markdown; a number in brackets: so many seeds only went so far."""
     marks = [str(n) for n in CHECKPOINTS]
     head = ["searcher", *(f"HV @{n}" for n in marks), *(f"regret @{n}" for n in (*marks, "60"))]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    rows = []
     for name, found in summaries.items():
         most = max(found["seeds"].values(), default=0)
         fewer = {n: "" if count == most else f" ({count})" for n, count in found["seeds"].items()}
         volumes = [f"{found['volume'][n]:.1f}{fewer[n]}" if n in found["volume"] else "" for n in marks]
         regrets = [f"{found['regret'][n]:.1f}" if n in found["regret"] else "" for n in (*marks, "60")]
-        lines.append("| " + " | ".join([name, *volumes, *regrets]) + " |")
-    return lines
+        rows.append([name, *volumes, *regrets])
+    return _markdown(head, rows)
 
 
 def scores(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the best score under the budget of one world's searchers in Markdown."""
     marks = [str(n) for n in CHECKPOINTS]
-    head = ["searcher", *(f"score @{n}" for n in marks)]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, found in summaries.items():
-        row = [f"{found['score'][n]:.3f}" if n in found["score"] else "" for n in marks]
-        lines.append("| " + " | ".join([name, *row]) + " |")
-    return lines
+    rows = [
+        [name, *(f"{found['score'][n]:.3f}" if n in found["score"] else "" for n in marks)]
+        for name, found in summaries.items()
+    ]
+    return _markdown(["searcher", *(f"score @{n}" for n in marks)], rows)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
