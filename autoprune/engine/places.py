@@ -112,9 +112,11 @@ class PlacedTimer:
     timer: Timer
     _tokenise_ms: float | None = None
 
-    def measure(self, policy: PruningPolicy, settings: MeterSettings = SEARCH_SETTINGS) -> PairedTiming:
-        """Time the policy in pairs with dense; see ``Timer.measure``."""
-        return self.place.run(self.timer, Timer.measure, policy, settings)
+    def measure_together(
+        self, policies: Sequence[PruningPolicy], settings: MeterSettings = SEARCH_SETTINGS
+    ) -> list[PairedTiming]:
+        """Time policies in pairs with dense, in the same rounds; see ``Timer.measure_together``."""
+        return self.place.run(self.timer, Timer.measure_together, policies, settings)
 
     def extras(self, policy: PruningPolicy) -> Extras:
         """Return what is told of a timed policy beside its latency; counted in this process, without a clock."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
@@ -17,10 +17,11 @@ from autoprune.engine.decision import excess_ms
 from autoprune.engine.pace import Pace
 from autoprune.engine.proposals import WHY_ATTR, Proposal, Proposer, note_quality, tell_values
 from autoprune.engine.timing import timing_figures
-from autoprune.errors import AutopruneError, MeasurementError, WaitStoppedError, WorkerError
+from autoprune.engine.together import TOGETHER, Timed, time_together, why_not
 from autoprune.evaluate.evaluator import Job, Outcome
 from autoprune.evaluate.quality import Quality
 from autoprune.evaluate.rungs import CERTAIN_SLACK, LATENCY_SLACK, Rival, is_beaten, next_rung
+from autoprune.latency.timing import PairedTiming
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from autoprune.engine.record import Recorder
     from autoprune.engine.scoreboard import Scoreboard
     from autoprune.evaluate.pool import Pool
-    from autoprune.latency.timing import PairedTiming
 
 
 @dataclass
@@ -103,7 +103,7 @@ class SearchRun:
     pace: Pace = field(default_factory=Pace)
     _running: dict[str, Proposal] = field(default_factory=dict)
     _to_time: list[Proposal] = field(default_factory=list)
-    _beside: Beside[Proposal, PairedTiming] = field(default_factory=Beside)
+    _beside: Beside[list[Proposal], list[Timed]] = field(default_factory=Beside)
     _feasible: int = 0
     _best: tuple[float, Quality] | None = None
 
@@ -222,42 +222,59 @@ class SearchRun:
 
     def _time_all(self) -> None:
         while self._to_time and not self.interrupt.requested:
-            proposal = self._to_time.pop(0)
             self.observer.update(now="timing")
-            self._finish(proposal, partial(self._timed, proposal))
+            group = self._next_group()
+            self._finish_all(group, self._timed(group))
+
+    def _next_group(self) -> list[Proposal]:
+        group, self._to_time = self._to_time[:TOGETHER], self._to_time[TOGETHER:]
+        return group
 
     def _time_beside(self) -> None:
         """Take what was timed beside scoring, and begin with the next, where the two run on different machines."""
-        timed = self._beside.take() if self._beside.done else None
-        apart = (timed is not None or bool(self._to_time)) and self.apart()
-        if timed is not None and not apart:
-            self._to_time.insert(0, timed[0])  # a worker came to that machine meanwhile
-            timed = None
+        ended = self._beside.take() if self._beside.done else None
+        apart = (ended is not None or bool(self._to_time)) and self.apart()
+        if ended is not None and not apart:
+            self._to_time[:0] = ended[0]  # a worker came to that machine meanwhile
+            ended = None
         if apart and self._to_time and not self._beside.busy and not self.interrupt.requested:
-            proposal = self._to_time.pop(0)
-            self._beside.start(proposal, partial(self._timed, proposal))
-        if timed is not None:
-            self._finish(*timed)
+            group = self._next_group()
+            self._beside.start(group, partial(self._timed, group))
+        if ended is not None:
+            group, timed = ended
+            self._finish_all(group, timed())
 
-    def _finish(self, proposal: Proposal, timed: Callable[[], PairedTiming]) -> None:
-        """Take the timing of a fully scored policy, keep the figures, tell the study."""
-        try:
-            timing = timed()
-        except (WaitStoppedError, MeasurementError, WorkerError):
-            raise  # the machine's fault, not the candidate's
-        except AutopruneError as error:  # the workload's runtime cannot run it
-            self._end(proposal, TrialState.FAIL, error.message)
-            return
-        except Exception as error:  # noqa: BLE001 - whatever a candidate does must not end the search
-            self._end(proposal, TrialState.FAIL, f"cannot be timed: {type(error).__name__}: {error}")
-            return
+    def _timed(self, group: Sequence[Proposal]) -> list[Timed]:
+        begun = time.monotonic()
+        timed = time_together(self.timer, [proposal.policy for proposal in group])
+        self.timed_s += time.monotonic() - begun
+        return timed
+
+    def _finish_all(self, group: Sequence[Proposal], timed: Sequence[Timed]) -> None:
+        """Take what became of fully scored policies that were timed in the same rounds."""
+        drift = self._watch_dense([one for one in timed if isinstance(one, PairedTiming)])
+        for proposal, one in zip(group, timed, strict=True):
+            if isinstance(one, PairedTiming):
+                self._finish(proposal, one, drift)
+                drift = {"drift": drift["drift"]}  # a new anchor is kept once
+            else:
+                self._end(proposal, TrialState.FAIL, why_not(one))
+
+    def _watch_dense(self, timings: Sequence[PairedTiming]) -> dict[str, Any]:
+        """Let the watch see dense once, as all these timings share its samples; return what is kept with them."""
+        if not timings:
+            return {}
+        kept, words = self.watch.observe(max(timings, key=lambda timing: timing.rounds))
+        if words:
+            self.observer.message(words)
+        return kept
+
+    def _finish(self, proposal: Proposal, timing: PairedTiming, drift: Mapping[str, Any]) -> None:
+        """Keep the figures of a timed policy, tell the study."""
         figures = timing_figures(timing, self.limits.anchor, self.limits.statistic)
         latency_ms = figures["latency_ms"][self.limits.statistic]
         excess = excess_ms(figures, self.limits.ratio, self.limits.anchor[self.limits.statistic])
         quality = self.scoreboard.quality(proposal.digest)
-        drift, words = self.watch.observe(timing)
-        if words:
-            self.observer.message(words)
         beside = self.timer.extras(proposal.policy)
         expected = {"predicted_ms": proposal.predicted_ms, "keeps": list(proposal.keeps)}
         extra = {**expected, "noise_cause": timing.noise_cause, **drift}
@@ -280,15 +297,6 @@ class SearchRun:
         self.rivals[proposal.digest] = Rival(latency_ms, self.scoreboard.kl(proposal.digest))
         self._note(latency_ms, quality, excess)
         self._forget(proposal)
-
-    def _timed(self, proposal: Proposal) -> PairedTiming:
-        begun = time.monotonic()
-        timing = self.timer.measure(proposal.policy)
-        if timing.drifted:
-            # Another load came or went meanwhile; once more tells whether it stays.
-            timing = self.timer.measure(proposal.policy)
-        self.timed_s += time.monotonic() - begun
-        return timing
 
     def _note(self, latency_ms: float, quality: Quality, excess: float) -> None:
         if excess > 0:

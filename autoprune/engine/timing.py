@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -66,22 +67,32 @@ class Timer:
         return flops(self.model, self.inputs[0])
 
     def measure(self, policy: PruningPolicy, settings: MeterSettings = SEARCH_SETTINGS) -> PairedTiming:
-        """Time the policy in pairs with dense, holding the machine's timing lock.
+        """Time one policy; see ``measure_together``."""
+        return self.measure_together([policy], settings)[0]
+
+    def measure_together(
+        self, policies: Sequence[PruningPolicy], settings: MeterSettings = SEARCH_SETTINGS
+    ) -> list[PairedTiming]:
+        """Time each policy in pairs with dense, all in the same rounds, holding the machine's timing lock.
 
         Raises:
             WaitStoppedError: ``stop`` ended the wait for the lock.
-            PolicyError: The workload's runtime cannot run the policy.
+            PolicyError: The workload's runtime cannot run a policy.
             UnsupportedModelError: Likewise, for the model or a method.
         """
-        pruned = twin(self.model)
         with (
             timing_lock(progress=self.say, stop=self.stop),
             pin_threads(self.workload.threads),
-            attach(pruned, policy, tokenizer=self.tokenizer, tables=self.tables),
+            ExitStack() as attached,
         ):
-            dense, runner = self._dense, make_runner(pruned, self.workload, self.inputs)
+            dense, runners = self._dense, [self._pruned(policy, attached) for policy in policies]
             meter = Meter(settings, timer=device_timer(self.workload.device))
-            return meter.measure(dense, runner, self.inputs, self.statistic)
+            return meter.measure_together(dense, runners, self.inputs, self.statistic)
+
+    def _pruned(self, policy: PruningPolicy, attached: ExitStack) -> Runner:
+        pruned = twin(self.model)
+        attached.enter_context(attach(pruned, policy, tokenizer=self.tokenizer, tables=self.tables))
+        return make_runner(pruned, self.workload, self.inputs)
 
 
 def timing_figures(timing: PairedTiming, anchor: Mapping[str, float], statistic: str) -> dict[str, Any]:

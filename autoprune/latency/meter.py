@@ -1,4 +1,4 @@
-"""The meter: dense and policy timed in turn, input by input, until their ratio is known well enough.
+"""The meter: dense and policies timed in turn, input by input, until their ratios are known well enough.
 
 Clock, synchronisation and runners are injected; nothing here knows torch.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from autoprune.errors import ConfigError, MeasurementError
+from autoprune.latency.rounds import DENSE, Rounds
 from autoprune.latency.runners import device_timer, make_runner, prepare_model
 from autoprune.latency.stats import NS_PER_MS, IntArray, check_statistic
 from autoprune.latency.timing import PairedTiming
@@ -53,7 +54,7 @@ class MeterSettings:
         min_rounds: Rounds before the interval is looked at (>= 3). Under six the interval is shaky.
         max_rounds: Rounds after which to stop in any case.
         max_warmup_rounds: Rounds after which the warm-up ends, stable or not.
-        stable: The warm-up ends when neither side's median moves by more than this share from round to round.
+        stable: The warm-up ends when no side's median falls by more than this share from round to round.
         max_drift: Drift of dense beyond which the measurement counts as disturbed.
         seed: Of the random order.
 
@@ -175,69 +176,104 @@ class Meter:
             MeasurementError: There is no input, or the clock stands still.
             ConfigError: The statistic is unknown.
         """
+        return self.measure_together(dense, [policy], inputs, statistic, progress)[0]
+
+    def measure_together(
+        self,
+        dense: Runner,
+        policies: Sequence[Runner],
+        inputs: Sequence[Any],
+        statistic: str = "p50",
+        progress: Progress | None = None,
+    ) -> list[PairedTiming]:
+        """Time several policies in the same rounds: one run of dense is the other half of every pair.
+
+        Each policy leaves when its own interval is narrow or its own pairs took as long as the cap allows.
+
+        Args:
+            dense: Runs the model without a policy.
+            policies: Each runs the model with one; at least one.
+            inputs: The workload's inputs, at least one.
+            statistic: The statistic whose ratios must be known.
+            progress: Is told in words how far the measurement is.
+
+        Returns:
+            One timing per policy.
+
+        Raises:
+            MeasurementError: There is no input or no policy, or the clock stands still.
+            ConfigError: The statistic is unknown.
+        """
         check_statistic(statistic)
         if not inputs:
             raise MeasurementError("There is no input to time.", "Ask for at least one sequence length.")
-        began, rng = self._clock(), np.random.default_rng(self.settings.seed)
+        if not policies:
+            raise MeasurementError("There is no policy to time.")
+        rng = np.random.default_rng(self.settings.seed)
+        rounds = Rounds(self._timer, self._clock, (dense, *policies), inputs, rng)
         with quiet_collector():
-            warmups, stable = self._warm_up((dense, policy), inputs, rng, began)
-            samples: list[IntArray] = []
-            look_at = self.settings.min_rounds
-            while True:
-                samples.append(self._round((dense, policy), inputs, rng))
-                late = self._seconds_since(began) >= self.settings.max_seconds
-                if (late and len(samples) >= _FEWEST_ROUNDS) or len(samples) in (look_at, self.settings.max_rounds):
-                    timing = self._timing(samples, statistic, began, warmups, stable)
-                    look_at = math.ceil(look_at * _GROWTH)
-                    if progress:
-                        progress(f"{len(samples)} rounds, {statistic} ratio ±{timing.relative_half_width():.1%}")
-                    narrow = timing.relative_half_width() <= self.settings.half_width
-                    if late or narrow or len(samples) >= self.settings.max_rounds:
-                        return timing
+            done = self._run(rounds, statistic, progress or _silent)
+        return [done[side] for side in sorted(done)]
 
-    def _seconds_since(self, began: int) -> float:
-        return (self._clock() - began) / 1e9
+    def _run(self, rounds: Rounds, statistic: str, progress: Progress) -> dict[int, PairedTiming]:
+        """Return a timing per policy, by its side."""
+        warmed_up = self._warm_up(rounds)
+        done: dict[int, PairedTiming] = {}
+        samples: list[IntArray] = []
+        look_at = self.settings.min_rounds
+        while rounds.active:
+            samples.append(rounds.run())
+            due = len(samples) in (look_at, self.settings.max_rounds)
+            for side in [side for side in rounds.active if due or self._late(rounds, side, samples)]:
+                timing = self._timing(samples, side, statistic, rounds.seconds[side], warmed_up)
+                progress(f"{len(samples)} rounds, {statistic} ratio ±{timing.relative_half_width():.1%}")
+                narrow = timing.relative_half_width() <= self.settings.half_width
+                if narrow or self._late(rounds, side, samples) or len(samples) >= self.settings.max_rounds:
+                    done[side] = timing
+                    rounds.active.remove(side)
+            if due:
+                look_at = math.ceil(look_at * _GROWTH)
+        return done
 
-    def _timing(self, samples: list[IntArray], statistic: str, began: int, warmups: int, stable: bool) -> PairedTiming:
-        both = np.stack(samples)
-        if both.min() <= 0:
+    def _late(self, rounds: Rounds, side: int, samples: list[IntArray]) -> bool:
+        return rounds.seconds[side] >= self.settings.max_seconds and len(samples) >= _FEWEST_ROUNDS
+
+    def _timing(
+        self, samples: list[IntArray], side: int, statistic: str, seconds: float, warmed_up: tuple[int, bool]
+    ) -> PairedTiming:
+        dense, policy = (np.stack([sample[row] for sample in samples]) for row in (DENSE, side))
+        if min(dense.min(), policy.min()) <= 0:
             raise MeasurementError("A forward took no time at all: the clock is too coarse or stands still.")
         return PairedTiming(
-            dense_ns=both[:, 0],
-            policy_ns=both[:, 1],
+            dense_ns=dense,
+            policy_ns=policy,
             statistic=statistic,
             half_width=self.settings.half_width,
             max_drift=self.settings.max_drift,
-            seconds=self._seconds_since(began),
-            warmup_rounds=warmups,
-            warmed_up=stable,
+            seconds=seconds,
+            warmup_rounds=warmed_up[0],
+            warmed_up=warmed_up[1],
         )
 
-    def _round(self, runners: tuple[Runner, Runner], inputs: Sequence[Any], rng: np.random.Generator) -> IntArray:
-        """Time each input once on both sides: int64, shape (2, inputs)."""
-        out = np.empty((2, len(inputs)), dtype=np.int64)
-        first = rng.integers(0, 2, len(inputs))
-        for index in rng.permutation(len(inputs)):
-            for side in (first[index], 1 - first[index]):
-                out[side, index] = self._timer(runners[side], inputs[index])
-        return out
+    def _warm_up(self, rounds: Rounds) -> tuple[int, bool]:
+        """Run rounds until no side's median falls any more; return how many, and whether that happened.
 
-    def _warm_up(
-        self, runners: tuple[Runner, Runner], inputs: Sequence[Any], rng: np.random.Generator, began: int
-    ) -> tuple[int, bool]:
-        """Run rounds until neither side's median moves any more; return how many, and whether that happened.
-
+        What is cold becomes faster; a median that rises is a disturbance, which more rounds would not end.
         At most a third of the time cap is spent on it.
         """
-        before = np.median(self._round(runners, inputs, rng), axis=1)
-        for rounds in range(2, self.settings.max_warmup_rounds + 1):
-            if self._seconds_since(began) > self.settings.max_seconds / 3:
-                return rounds - 1, False
-            now = np.median(self._round(runners, inputs, rng), axis=1)
-            if np.all(np.abs(now - before) <= self.settings.stable * before):
-                return rounds, True
+        before = np.median(rounds.run(), axis=1)
+        for count in range(2, self.settings.max_warmup_rounds + 1):
+            if max(rounds.seconds.values()) > self.settings.max_seconds / 3:
+                return count - 1, False
+            now = np.median(rounds.run(), axis=1)
+            if np.all(before - now <= self.settings.stable * before):
+                return count, True
             before = now
         return self.settings.max_warmup_rounds, False
+
+
+def _silent(_text: str) -> None:
+    pass
 
 
 def interleave(

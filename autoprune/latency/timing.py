@@ -29,7 +29,8 @@ class PairedTiming:
         statistic: The statistic whose ratio was asked for.
         half_width: Relative half width of its 95 % interval that was asked for.
         max_drift: Drift of dense beyond which the machine counts as disturbed.
-        seconds: Wall-clock time that the measurement took, warm-up included.
+        seconds: Wall-clock time that dense and the policy took, warm-up included. Other policies that were timed
+            in the same rounds are not counted.
         warmup_rounds: Rounds that were run before and not counted.
         warmed_up: Whether the warm-up ended because the latency was stable.
 

@@ -88,11 +88,19 @@ class FakeMachine:
 
     def dense(self, batch: Input) -> None:
         """Let the time of a dense forward pass."""
-        self._run(batch.tokens * self.ms_per_token)
+        self.take(batch, 1.0)
 
     def policy(self, batch: Input) -> None:
         """Let the time of a pruned forward pass."""
-        self._run(batch.tokens * self.ms_per_token * self.ratio)
+        self.take(batch, self.ratio)
+
+    def pruned(self, ratio: float) -> Callable[[Input], None]:
+        """Return another policy, of another ratio."""
+        return lambda batch: self.take(batch, ratio)
+
+    def take(self, batch: Input, ratio: float) -> None:
+        """Let the time of a forward pass that takes ``ratio`` of dense."""
+        self._run(batch.tokens * self.ms_per_token * ratio)
 
     def _run(self, milliseconds: float) -> None:
         self.calls += 1

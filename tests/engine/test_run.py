@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter, deque
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from autoprune.engine.projection import Projector
 from autoprune.engine.proposals import DIGEST_ATTR, Proposer, known_digests, tell_values
 from autoprune.engine.run import Limits, SearchRun
 from autoprune.engine.scoreboard import Scoreboard
+from autoprune.engine.together import TOGETHER
 from autoprune.errors import MeasurementError, UnsupportedModelError
 from autoprune.evaluate.evaluator import Outcome
 from autoprune.latency.cost_table import CostTable
@@ -78,6 +80,12 @@ class FakePool:
 class FakeTimer:
     def __init__(self, pool):
         self.pool, self.timed, self.dense_ns = pool, [], 50_000_000
+        self.groups = []
+
+    def measure_together(self, policies):
+        timings = [self.measure(policy) for policy in policies]
+        self.groups.append([policy.digest() for policy in policies])
+        return timings
 
     def measure(self, policy):
         assert self.pool.pending == 0, "timing while the pool works"
@@ -221,11 +229,13 @@ def test_kl_at_every_rung_stands_beside_the_trial(make):
 @pytest.mark.parametrize("place", [here, on_a_node])
 def test_a_policy_that_the_runtime_cannot_run_fails_alone(make, place):
     run = place(make(trials=12))
-    measure = run.timer.measure
+    measure, refused = run.timer.measure, []
 
     def refuse(policy):
-        run.timer.measure = measure
-        raise UnsupportedModelError("It cannot be exported to ONNX: no.")
+        refused[:] = refused or [policy.digest()]
+        if policy.digest() in refused:
+            raise UnsupportedModelError("It cannot be exported to ONNX: no.")
+        return measure(policy)
 
     run.timer.measure = refuse
     run.run()
@@ -388,6 +398,42 @@ def test_drift_of_dense_is_kept_and_said_and_changes_nothing_that_is_told(make):
     assert "60.0 ms now, +20% against 50.0 ms" in words[0]
     told = [[t.values for t in run.study.get_trials(states=(TrialState.COMPLETE,))] for run in (steady, moved)]
     assert told[0] == told[1]
+
+
+def test_policies_that_wait_are_timed_in_the_same_rounds_and_their_dense_is_watched_once(make):
+    run = make(trials=24, workers=8)
+    run.timer.dense_ns = 60_000_000
+    run.run()
+    groups = run.timer.groups
+    assert max(map(len, groups)) == TOGETHER
+    assert [digest for group in groups for digest in group] == run.timer.timed
+    numbered = {digest: index for index, group in enumerate(groups) for digest in group}
+    anchored = [
+        numbered[digest]
+        for (_, digest), extra in zip(run.recorder.measurements, run.recorder.extras, strict=True)
+        if "anchor" in extra
+    ]
+    assert anchored == [2]  # the third time that dense was seen
+    assert all(extra["drift"] == pytest.approx(0.2) for extra in run.recorder.extras)
+
+
+def test_policies_whose_dense_drifted_are_timed_once_more(make, monkeypatch):
+    run = make(trials=12, workers=4)
+    own, seen = run.timer.take, Counter()
+
+    def take(policy):
+        seen[policy.digest()] += 1
+        timing = own(policy)
+        if len(seen) != 3 or seen[policy.digest()] > 1:
+            return timing
+        return replace(timing, dense_ns=np.repeat([[50_000_000], [90_000_000]], 4, axis=0).repeat(4, axis=1))
+
+    monkeypatch.setattr(run.timer, "take", take)
+    run.run()
+    (again,) = [digest for digest, count in seen.items() if count > 1]
+    assert seen[again] == 2
+    assert [again] in run.timer.groups
+    assert sorted(digest for _, digest in run.recorder.measurements) == sorted(seen)
 
 
 def test_a_policy_that_breaks_the_timer_fails_alone(make, monkeypatch):

@@ -24,6 +24,7 @@ from autoprune.pruning.tables import TableSet
 from autoprune.store.repository import Store
 
 HALF = PruningPolicy((Stage("input", "truncate", keep=0.5),))
+QUARTER = PruningPolicy((Stage(1, "cls_attention", keep=0.25),))
 QUICK = MeterSettings(min_rounds=3, max_rounds=3, max_seconds=5.0)
 
 
@@ -83,7 +84,8 @@ def test_timing_runs_on_the_timing_node_and_scoring_beside_it(node_options):
         assert pid != os.getpid()
         assert timer_nodes() == {node: "timer-node"}
         timer = session.timer(say=seen.message)
-        assert PlacedTimer(place, timer).measure(HALF, QUICK).n_inputs == len(session.inputs)
+        timings = PlacedTimer(place, timer).measure_together([HALF, QUARTER], QUICK)
+        assert [timing.n_inputs for timing in timings] == [len(session.inputs)] * 2
         with pytest.raises(MeasurementError, match="as told"):
             place.run(timer, refuse)
         assert "from afar" in seen.said

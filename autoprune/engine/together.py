@@ -1,0 +1,62 @@
+"""Times policies in the same rounds; one that cannot be timed fails alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from autoprune.errors import AutopruneError, MeasurementError, WaitStoppedError, WorkerError
+from autoprune.latency.timing import PairedTiming
+
+if TYPE_CHECKING:
+    from autoprune.engine.places import PlacedTimer
+    from autoprune.policy import PruningPolicy
+
+TOGETHER = 4  # dense takes most of a round: more would save little, and Ctrl-C waits for them
+_MACHINE_FAULTS = (WaitStoppedError, MeasurementError, WorkerError)
+
+Timed: TypeAlias = PairedTiming | Exception
+"""What a policy took, or why it cannot be timed."""
+
+
+def time_together(timer: PlacedTimer, policies: Sequence[PruningPolicy]) -> list[Timed]:
+    """Time policies in pairs with dense; those whose dense drifted are timed once more.
+
+    Args:
+        timer: What to time on.
+        policies: At least one.
+
+    Returns:
+        One entry per policy.
+
+    Raises:
+        WaitStoppedError: The user ended the wait for the machine.
+        MeasurementError: The machine cannot be timed.
+        WorkerError: The cluster is lost.
+    """
+    timed = _measured(timer, policies)
+    drifted = [index for index, one in enumerate(timed) if isinstance(one, PairedTiming) and one.drifted]
+    if drifted:
+        # Another load came or went meanwhile; once more tells whether it stays.
+        again = _measured(timer, [policies[index] for index in drifted])
+        for index, one in zip(drifted, again, strict=True):
+            timed[index] = one
+    return timed
+
+
+def _measured(timer: PlacedTimer, policies: Sequence[PruningPolicy]) -> list[Timed]:
+    try:
+        return list(timer.measure_together(policies))
+    except _MACHINE_FAULTS:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a candidate does must not end the search
+        if len(policies) == 1:
+            return [error]
+        return [one for policy in policies for one in _measured(timer, [policy])]  # to find whose error it is
+
+
+def why_not(error: Exception) -> str:
+    """Return in words why a policy was not timed."""
+    if isinstance(error, AutopruneError):  # the workload's runtime cannot run it
+        return error.message
+    return f"cannot be timed: {type(error).__name__}: {error}"

@@ -1,0 +1,111 @@
+"""Policies timed in company: whose fault an error is, and what is timed again."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from autoprune.config import SearchConfig
+from autoprune.engine.events import Observer
+from autoprune.engine.places import LocalPlace
+from autoprune.engine.session import open_session
+from autoprune.engine.together import time_together, why_not
+from autoprune.errors import MeasurementError, PolicyError, WaitStoppedError, WorkerError
+from autoprune.latency.meter import Meter
+from autoprune.latency.timing import PairedTiming
+from autoprune.policy import PruningPolicy, Stage
+
+STEADY = np.full((9, 4), 50_000_000)
+DRIFTING = np.repeat([40_000_000, 50_000_000, 60_000_000], 3)[:, None].repeat(4, axis=1)
+
+
+class FakeTimer:
+    """Policies are names; those in ``bad`` cannot be timed, and dense drifts in the first ``drifts`` measurements."""
+
+    def __init__(self, bad=(), drifts=0, error=None):
+        self.bad, self.drifts, self.error, self.calls = bad, drifts, error, []
+
+    def measure_together(self, policies):
+        self.calls.append(list(policies))
+        if set(policies) & set(self.bad):
+            raise self.error
+        dense = DRIFTING if len(self.calls) <= self.drifts else STEADY
+        return [PairedTiming(dense_ns=dense, policy_ns=dense // 2) for _ in policies]
+
+
+def test_all_are_timed_at_once():
+    timer = FakeTimer()
+    assert len(time_together(timer, ["a", "b", "c"])) == 3
+    assert timer.calls == [["a", "b", "c"]]
+
+
+@pytest.mark.parametrize("error", [PolicyError("No such layer."), RuntimeError("CUDA out of memory")])
+def test_one_that_cannot_be_timed_fails_alone(error):
+    timer = FakeTimer(bad=["b"], error=error)
+    first, second, third = time_together(timer, ["a", "b", "c"])
+    assert second is error
+    assert isinstance(first, PairedTiming)
+    assert isinstance(third, PairedTiming)
+    assert timer.calls == [["a", "b", "c"], ["a"], ["b"], ["c"]]
+
+
+@pytest.mark.parametrize("error", [MeasurementError("no"), WaitStoppedError("no"), WorkerError("no")])
+def test_the_machine_s_fault_is_nobody_s(error):
+    timer = FakeTimer(bad=["b"], error=error)
+    with pytest.raises(type(error)):
+        time_together(timer, ["a", "b"])
+    assert timer.calls == [["a", "b"]]
+
+
+@pytest.mark.parametrize("drifts", [1, 5])
+def test_drift_is_looked_at_once_more(drifts):
+    timer = FakeTimer(drifts=drifts)
+    timed = time_together(timer, ["a", "b"])
+    assert timer.calls == [["a", "b"]] * 2
+    assert [one.drifted for one in timed] == [drifts > 1] * 2
+
+
+def test_only_whose_dense_drifted_is_timed_again():
+    steady, drifting = (PairedTiming(dense_ns=dense, policy_ns=dense // 2) for dense in (STEADY, DRIFTING))
+    answers = iter([[steady, drifting], [steady]])
+    asked = []
+
+    def measure_together(policies):
+        asked.append(list(policies))
+        return next(answers)
+
+    assert time_together(SimpleNamespace(measure_together=measure_together), ["a", "b"]) == [steady, steady]
+    assert asked == [["a", "b"], ["b"]]
+
+
+def test_reasons_are_told_in_words():
+    assert why_not(PolicyError("No such layer.", "Try another.")) == "No such layer."
+    assert why_not(RuntimeError("CUDA out of memory")) == "cannot be timed: RuntimeError: CUDA out of memory"
+
+
+def test_each_runner_runs_its_own_policy_whoever_runs_beside_it(options, monkeypatch):
+    policies = [
+        PruningPolicy((Stage("input", "truncate", keep=0.5),)),
+        PruningPolicy((Stage(1, "cls_attention", keep=0.25),)),
+        PruningPolicy(),
+    ]
+    outputs = []
+
+    def keep_outputs(self, dense, runners, inputs, statistic):
+        outputs.append([[run(batch).logits for run in (dense, *runners)] for batch in inputs])
+        return [None] * len(runners)
+
+    monkeypatch.setattr(Meter, "measure_together", keep_outputs)
+    config = SearchConfig.of(**options)
+    timer = open_session(config, Observer(), LocalPlace()).timer()
+    timer.measure_together(policies)
+    for policy in policies:
+        timer.measure(policy)
+    together, alone = outputs[0], outputs[1:]
+    for index, batch in enumerate(together):
+        for side in range(len(policies)):
+            torch.testing.assert_close(batch[0], alone[side][index][0])
+            torch.testing.assert_close(batch[1 + side], alone[side][index][1])
+        assert not torch.equal(batch[1], batch[2])
+        torch.testing.assert_close(batch[3], batch[0])
