@@ -246,7 +246,8 @@ class SearchRun:
 
     def _timed(self, group: Sequence[Proposal]) -> list[Timed]:
         begun = time.monotonic()
-        timed = time_together(self.timer, [proposal.policy for proposal in group])
+        policies = [proposal.policy for proposal in group]
+        timed = time_together(self.timer, policies, lambda: self.interrupt.requested)
         self.timed_s += time.monotonic() - begun
         return timed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from autoprune.errors import AutopruneError, MeasurementError, WaitStoppedError, WorkerError
@@ -19,12 +19,15 @@ Timed: TypeAlias = PairedTiming | Exception
 """What a policy took, or why it cannot be timed."""
 
 
-def time_together(timer: PlacedTimer, policies: Sequence[PruningPolicy]) -> list[Timed]:
+def time_together(
+    timer: PlacedTimer, policies: Sequence[PruningPolicy], hurry: Callable[[], bool] = lambda: False
+) -> list[Timed]:
     """Time policies in pairs with dense; those whose dense drifted are timed once more.
 
     Args:
         timer: What to time on.
         policies: At least one.
+        hurry: Asked whether to make do with what was timed although dense drifted.
 
     Returns:
         One entry per policy.
@@ -36,7 +39,7 @@ def time_together(timer: PlacedTimer, policies: Sequence[PruningPolicy]) -> list
     """
     timed = _measured(timer, policies)
     drifted = [index for index, one in enumerate(timed) if isinstance(one, PairedTiming) and one.drifted]
-    if drifted:
+    if drifted and not hurry():
         # Another load came or went meanwhile; once more tells whether it stays.
         again = _measured(timer, [policies[index] for index in drifted])
         for index, one in zip(drifted, again, strict=True):

@@ -24,7 +24,8 @@ class FakeTimer:
     """Policies are names; those in ``bad`` cannot be timed, and dense drifts in the first ``drifts`` measurements."""
 
     def __init__(self, bad=(), drifts=0, error=None):
-        self.bad, self.drifts, self.error, self.calls = bad, drifts, error, []
+        self.bad, self.drifts, self.error = bad, drifts, error or PolicyError("No such layer.")
+        self.calls = []
 
     def measure_together(self, policies):
         self.calls.append(list(policies))
@@ -64,6 +65,13 @@ def test_drift_is_looked_at_once_more(drifts):
     timed = time_together(timer, ["a", "b"])
     assert timer.calls == [["a", "b"]] * 2
     assert [one.drifted for one in timed] == [drifts > 1] * 2
+
+
+def test_who_is_in_a_hurry_takes_what_drifted():
+    timer = FakeTimer(drifts=1)
+    (timed,) = time_together(timer, ["a"], hurry=lambda: True)
+    assert timed.drifted
+    assert timer.calls == [["a"]]
 
 
 def test_only_whose_dense_drifted_is_timed_again():
