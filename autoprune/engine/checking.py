@@ -17,7 +17,7 @@ from autoprune.pruning.attach import attach
 from autoprune.pruning.twin import twin
 
 _TOKENISE_ROUNDS = 5
-_COMPARED = 2
+_COMPARED = 2  # at once: the winner, and who comes next to it
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,12 @@ class DenseWatch:
         """Return a watch on a study's dense latency, and on the latest anchor where an earlier sitting took one."""
         return cls(DenseAnchor(dense), DenseAnchor(latest or dense))
 
+    def drift(self, timing: PairedTiming) -> float:
+        """Return dense p50 of a measurement over the study's anchor, minus 1, without taking it."""
+        return self.first.drift(timing)
+
     def observe(self, timing: PairedTiming) -> tuple[dict[str, Any], str | None]:
-        """Take a measurement.
+        """Take a measurement; of those that share runs of dense, one.
 
         Returns:
             What is kept with it (``drift``: dense p50 over the study's anchor, minus 1; ``anchor``: the new

@@ -47,7 +47,7 @@ def make_promise(
     observer: Observer,
     probe_noisy: bool = False,
 ) -> Promise:
-    """Verify the best policies, highest expected score first, until one holds; store the verified front.
+    """Verify the best policies, highest expected score first, two at a time, until one holds; store the verified front.
 
     Args:
         session: The loaded task.

@@ -253,19 +253,19 @@ class SearchRun:
 
     def _finish_all(self, group: Sequence[Proposal], timed: Sequence[Timed]) -> None:
         """Take what became of fully scored policies that were timed in the same rounds."""
-        drift = self._watch_dense([one for one in timed if isinstance(one, PairedTiming)])
+        longest = max((one.rounds for one in timed if isinstance(one, PairedTiming)), default=0)
         for proposal, one in zip(group, timed, strict=True):
-            if isinstance(one, PairedTiming):
-                self._finish(proposal, one, drift)
-                drift = {"drift": drift["drift"]}  # a new anchor is kept once
-            else:
+            if not isinstance(one, PairedTiming):
                 self._end(proposal, TrialState.FAIL, why_not(one))
+            elif one.rounds == longest:
+                self._finish(proposal, one, self._watch_dense(one))
+                longest = 0
+            else:
+                self._finish(proposal, one, {"drift": self.watch.drift(one)})
 
-    def _watch_dense(self, timings: Sequence[PairedTiming]) -> dict[str, Any]:
-        """Let the watch see dense once, as all these timings share its samples; return what is kept with them."""
-        if not timings:
-            return {}
-        kept, words = self.watch.observe(max(timings, key=lambda timing: timing.rounds))
+    def _watch_dense(self, timing: PairedTiming) -> dict[str, Any]:
+        """Let the watch see dense; once for policies that share its runs, or one moment would count as several."""
+        kept, words = self.watch.observe(timing)
         if words:
             self.observer.message(words)
         return kept

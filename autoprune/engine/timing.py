@@ -75,11 +75,16 @@ class Timer:
     ) -> list[PairedTiming]:
         """Time each policy in pairs with dense, all in the same rounds, holding the machine's timing lock.
 
+        With the runtime onnxruntime they are timed one after the other: a session for every policy and length holds
+        weights of its own.
+
         Raises:
             WaitStoppedError: ``stop`` ended the wait for the lock.
             PolicyError: The workload's runtime cannot run a policy.
             UnsupportedModelError: Likewise, for the model or a method.
         """
+        if self.workload.runtime == "onnxruntime" and len(policies) > 1:
+            return [self.measure(policy, settings) for policy in policies]
         with (
             timing_lock(progress=self.say, stop=self.stop),
             pin_threads(self.workload.threads),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from autoprune.errors import AutopruneError, MeasurementError, WaitStoppedError, WorkerError
@@ -33,7 +34,7 @@ def time_together(
         One entry per policy.
 
     Raises:
-        WaitStoppedError: The user ended the wait for the machine.
+        WaitStoppedError: The user ended the wait for the machine before anything was timed.
         MeasurementError: The machine cannot be timed.
         WorkerError: The cluster is lost.
     """
@@ -41,9 +42,10 @@ def time_together(
     drifted = [index for index, one in enumerate(timed) if isinstance(one, PairedTiming) and one.drifted]
     if drifted and not hurry():
         # Another load came or went meanwhile; once more tells whether it stays.
-        again = _measured(timer, [policies[index] for index in drifted])
-        for index, one in zip(drifted, again, strict=True):
-            timed[index] = one
+        with suppress(WaitStoppedError):  # the user stops while another process is timing: what there is will do
+            again = _measured(timer, [policies[index] for index in drifted])
+            for index, one in zip(drifted, again, strict=True):
+                timed[index] = one
     return timed
 
 
@@ -54,8 +56,9 @@ def _measured(timer: PlacedTimer, policies: Sequence[PruningPolicy]) -> list[Tim
         raise
     except Exception as error:  # noqa: BLE001 - whatever a candidate does must not end the search
         if len(policies) == 1:
-            return [error]
-        return [one for policy in policies for one in _measured(timer, [policy])]  # to find whose error it is
+            return [error.with_traceback(None)]
+    # Beyond the handler, which holds what ran out of memory: one by one, to find whose error it is.
+    return [one for policy in policies for one in _measured(timer, [policy])]
 
 
 def why_not(error: Exception) -> str:

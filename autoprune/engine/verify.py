@@ -43,7 +43,7 @@ def verify_policies(
         policies: The policies, best first.
         tables: Tables that they refer to.
         statistic: The budget's statistic.
-        limit_ratio: With a limit, the process ends after the first policy that meets it.
+        limit_ratio: With a limit, the process ends with the two policies among which one meets it.
 
     Raises:
         MeasurementError: The process failed.

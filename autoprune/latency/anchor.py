@@ -32,9 +32,13 @@ class DenseAnchor:
     tolerance: float = 0.1
     drifts: list[float] = field(default_factory=list)
 
+    def drift(self, timing: PairedTiming) -> float:
+        """Return the drift of a measurement's dense side (0.1 = 10 % slower than the anchor)."""
+        return timing.stats("dense").p50 / self.dense.p50 - 1
+
     def observe(self, timing: PairedTiming) -> float:
-        """Record a measurement's dense side and return its drift (0.1 = 10 % slower than the anchor)."""
-        self.drifts.append(timing.stats("dense").p50 / self.dense.p50 - 1)
+        """Record a measurement's dense side and return its drift."""
+        self.drifts.append(self.drift(timing))
         return self.drifts[-1]
 
     def latency_ms(self, timing: PairedTiming, statistic: str | None = None) -> float:

@@ -50,10 +50,11 @@ class MeterSettings:
 
     Attributes:
         half_width: Wanted half width of the 95 % interval, relative to the ratio (> 0).
-        max_seconds: Time cap, warm-up included; at least three rounds are run whatever it says.
+        max_seconds: Time cap on what dense and a policy take, warm-up included; of policies that are timed together
+            each has its own, so that all take longer. At least three rounds are run whatever it says.
         min_rounds: Rounds before the interval is looked at (>= 3). Under six the interval is shaky.
         max_rounds: Rounds after which to stop in any case.
-        max_warmup_rounds: Rounds after which the warm-up ends, stable or not.
+        max_warmup_rounds: Rounds after which the warm-up ends in any case.
         stable: The warm-up ends when no side's median falls by more than this share from round to round.
         max_drift: Drift of dense beyond which the measurement counts as disturbed.
         seed: Of the random order.
@@ -128,7 +129,7 @@ def event_timer(new_event: Callable[[], Any], synchronize: Callable[[], object])
 
 
 class Meter:
-    """Times policy and dense in pairs.
+    """Times policies in pairs with dense.
 
     Args:
         settings: How long and how well.

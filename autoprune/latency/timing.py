@@ -25,14 +25,15 @@ class PairedTiming:
 
     Attributes:
         dense_ns: Nanoseconds per forward, int64, shape (rounds, inputs), rounds in the order of time.
-        policy_ns: Same shape; sample (r, i) was taken next to ``dense_ns[r, i]``.
+        policy_ns: Same shape; sample (r, i) was taken right before or after ``dense_ns[r, i]``, or with other policies'
+            samples of that input in between.
         statistic: The statistic whose ratio was asked for.
         half_width: Relative half width of its 95 % interval that was asked for.
         max_drift: Drift of dense beyond which the machine counts as disturbed.
         seconds: Wall-clock time that dense and the policy took, warm-up included. Other policies that were timed
             in the same rounds are not counted.
         warmup_rounds: Rounds that were run before and not counted.
-        warmed_up: Whether the warm-up ended because the latency was stable.
+        warmed_up: Whether the warm-up ended because nothing became faster any more.
 
     Raises:
         MeasurementError: The shapes differ, or there is no sample.
@@ -129,7 +130,7 @@ class PairedTiming:
                 f"p95 {dense.p95:.1f} ms, {self.outliers} outliers)"
             )
         if causes and not self.warmed_up:
-            causes.append("the warm-up never became stable")
+            causes.append("things still became faster when the warm-up ended")
         return "; ".join(causes) or None
 
     def to_dict(self) -> dict[str, Any]:

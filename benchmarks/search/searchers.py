@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import optuna
 from account import Account, AccountedPool
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 from world import World
 
 from autoprune._registry import SAMPLERS
@@ -60,8 +62,11 @@ class TableTimer:
 
     world: World
 
-    def measure(self, policy: PruningPolicy) -> PairedTiming:
-        """Return a timing of exactly that ratio."""
+    def measure_together(self, policies: Sequence[PruningPolicy]) -> list[PairedTiming]:
+        """Return a timing of exactly its ratio for each policy."""
+        return [self._timing(policy) for policy in policies]
+
+    def _timing(self, policy: PruningPolicy) -> PairedTiming:
         ratio = self.world.latency(policy)
         dense = np.full((2, 1), _DENSE_NS)
         return PairedTiming(
@@ -130,6 +135,11 @@ def product(
         interrupt=interrupt,
     )
     run.run()
+    failed = [
+        t.user_attrs[WHY_ATTR] for t in study.get_trials(states=(TrialState.FAIL,)) if DIGEST_ATTR in t.user_attrs
+    ]
+    if failed:
+        raise RuntimeError(f"Nothing can fail in a replay, and {len(failed)} policies did: {failed[0]}")
     account.refused = dict(Counter(t.user_attrs[WHY_ATTR] for t in study.trials if _refused(t)))
     return account
 

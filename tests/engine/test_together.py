@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from autoprune.config import SearchConfig
+from autoprune.engine import checking
 from autoprune.engine.events import Observer
 from autoprune.engine.places import LocalPlace
 from autoprune.engine.session import open_session
+from autoprune.engine.timing import Timer
 from autoprune.engine.together import time_together, why_not
 from autoprune.errors import MeasurementError, PolicyError, WaitStoppedError, WorkerError
 from autoprune.latency.meter import Meter
@@ -87,9 +89,65 @@ def test_only_whose_dense_drifted_is_timed_again():
     assert asked == [["a", "b"], ["b"]]
 
 
+def test_a_repeat_that_cannot_begin_loses_nothing():
+    answers = iter([[PairedTiming(dense_ns=dense, policy_ns=dense // 2) for dense in (STEADY, DRIFTING)]])
+
+    def measure_together(policies):
+        try:
+            return next(answers)
+        except StopIteration:
+            raise WaitStoppedError("Another process is timing.") from None
+
+    timed = time_together(SimpleNamespace(measure_together=measure_together), ["a", "b"])
+    assert [one.drifted for one in timed] == [False, True]
+
+
+class Checked:
+    """A timer for ``check_policies``: policies are ratios."""
+
+    statistic = "p50"
+
+    def __init__(self):
+        self.calls = []
+
+    def measure_together(self, policies, settings):
+        self.calls.append(list(policies))
+        rng = np.random.default_rng(0)
+        dense = rng.normal(50e6, 1e5, (9, 4)).astype(np.int64)
+        return [PairedTiming(dense_ns=dense, policy_ns=(dense * ratio).astype(np.int64)) for ratio in policies]
+
+
+@pytest.mark.parametrize(
+    ("limit", "groups"),
+    [
+        (0.5, [[0.45, 0.4]]),
+        (0.42, [[0.45, 0.4]]),
+        (0.3, [[0.45, 0.4], [0.2]]),
+        (0.1, [[0.45, 0.4], [0.2]]),
+        (None, [[0.45, 0.4], [0.2]]),
+    ],
+)
+def test_winners_are_verified_in_twos_until_one_meets_the_limit(monkeypatch, limit, groups):
+    monkeypatch.setattr(checking, "flops_ratio", lambda timer, policy: policy / 2)
+    monkeypatch.setattr(checking, "tokenise_ms", lambda timer: 1.0)
+    timer = Checked()
+    found = list(checking.check_policies(timer, [0.45, 0.4, 0.2], limit))
+    assert timer.calls == groups
+    ratios = [ratio for group in groups for ratio in group]
+    assert [one.flops_ratio for one in found] == [ratio / 2 for ratio in ratios]
+    assert [one.timing.ratio() for one in found] == pytest.approx(ratios, rel=1e-3)
+
+
 def test_reasons_are_told_in_words():
     assert why_not(PolicyError("No such layer.", "Try another.")) == "No such layer."
     assert why_not(RuntimeError("CUDA out of memory")) == "cannot be timed: RuntimeError: CUDA out of memory"
+
+
+def test_sessions_with_weights_of_their_own_are_not_held_at_once(monkeypatch):
+    held = []
+    monkeypatch.setattr(Timer, "measure", lambda self, policy, settings: held.append(policy) or policy)
+    timer = Timer(None, None, SimpleNamespace(runtime="onnxruntime"), [], None, "p50")
+    assert timer.measure_together(["a", "b", "c"]) == ["a", "b", "c"] == held
 
 
 def test_each_runner_runs_its_own_policy_whoever_runs_beside_it(options, monkeypatch):

@@ -8,14 +8,25 @@ import pytest
 from autoprune.errors import MeasurementError
 from autoprune.latency.meter import Meter, MeterSettings
 from autoprune.latency.timing import PairedTiming
-from autoprune.testing.fake_machine import Disturbance, FakeMachine, Input, Neighbour, bimodal, drifting, quiet
+from autoprune.testing.fake_machine import (
+    Disturbance,
+    FakeMachine,
+    Input,
+    Neighbour,
+    bimodal,
+    drifting,
+    outliers,
+    quiet,
+)
 
 FIXED = [Input(256)] * 4
 TRUTHS = (0.25, 0.4, 0.6)
 SCENARIOS = {
     "quiet": lambda: quiet,
     "drift": lambda: drifting(0.03),
+    "outliers": lambda: outliers(0.05),
     "bimodal": lambda: bimodal(0.3),
+    "even bimodal": lambda: bimodal(0.5),
     "sleeping neighbour": Neighbour,
 }
 
@@ -35,7 +46,7 @@ def test_each_ratio_and_interval_is_right(scenario: str) -> None:
     runs = [together(seed, SCENARIOS[scenario]())[0] for seed in range(100)]
     for index, truth in enumerate(TRUTHS):
         intervals = [timings[index].interval() for timings in runs]
-        assert 0.90 <= np.mean([low <= truth <= high for low, high in intervals]) <= 1.0
+        assert np.mean([low <= truth <= high for low, high in intervals]) >= 0.90
         assert np.median([timings[index].ratio() for timings in runs]) == pytest.approx(truth, rel=0.01)
     every = [low <= truth <= high for timings in runs for truth, (low, high) in zip(TRUTHS, _all(timings), strict=True)]
     assert 0.92 <= np.mean(every) <= 0.99
