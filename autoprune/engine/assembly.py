@@ -23,6 +23,7 @@ from autoprune.engine.samplers.autoprune import AutopruneSampler
 from autoprune.engine.scoreboard import Scoreboard
 from autoprune.engine.session import Session, stored_workload
 from autoprune.engine.starting import open_study, score_dense, tell_dense
+from autoprune.engine.timing import SEARCH_SETTINGS
 from autoprune.latency.exclusive import kernel_boot_id
 from autoprune.latency.probe import ProbeResult
 from autoprune.policy import PruningPolicy
@@ -100,7 +101,9 @@ def assemble(
         study=study,
         proposer=_proposer(study, session, maker, projector, harm, limits),
         pool=pool,
-        timer=PlacedTimer(session.place, session.timer(tables, observer.message)),
+        timer=PlacedTimer(
+            session.place, session.timer(tables, observer.message), SEARCH_SETTINGS.with_(reference=limits.ratio)
+        ),
         scoreboard=scoreboard,
         recorder=recorder,
         watch=restored_watch(store, maker.study, maker.probe.dense),

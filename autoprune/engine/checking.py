@@ -52,6 +52,7 @@ def check_policies(
     Yields:
         One verification per policy.
     """
+    settings = settings.with_(reference=limit_ratio or 0.0)
     for begin in range(0, len(policies), _COMPARED):
         group, met = policies[begin : begin + _COMPARED], False
         for policy, timing in zip(group, timer.measure_together(group, settings), strict=True):

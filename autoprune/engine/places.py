@@ -106,17 +106,17 @@ class PlacedTimer:
     Attributes:
         place: Where.
         timer: What.
+        settings: How long and how well.
     """
 
     place: TimingPlace
     timer: Timer
+    settings: MeterSettings = SEARCH_SETTINGS
     _tokenise_ms: float | None = None
 
-    def measure_together(
-        self, policies: Sequence[PruningPolicy], settings: MeterSettings = SEARCH_SETTINGS
-    ) -> list[PairedTiming]:
+    def measure_together(self, policies: Sequence[PruningPolicy]) -> list[PairedTiming]:
         """Time policies in pairs with dense, in the same rounds; see ``Timer.measure_together``."""
-        return self.place.run(self.timer, Timer.measure_together, policies, settings)
+        return self.place.run(self.timer, Timer.measure_together, policies, self.settings)
 
     def extras(self, policy: PruningPolicy) -> Extras:
         """Return what is told of a timed policy beside its latency; counted in this process, without a clock."""

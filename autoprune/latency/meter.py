@@ -50,6 +50,8 @@ class MeterSettings:
 
     Attributes:
         half_width: Wanted half width of the 95 % interval, relative to the ratio (> 0).
+        reference: A ratio (>= 0). Smaller ones need only be known as well in milliseconds as this one, and twice as
+            wide relative to themselves at most: under a budget a millisecond is worth the same wherever it is.
         max_seconds: Time cap on what dense and a policy take, warm-up included; of policies that are timed together
             each has its own, so that all take longer. At least three rounds are run whatever it says.
         min_rounds: Rounds before the interval is looked at (>= 3). Under six the interval is shaky.
@@ -64,6 +66,7 @@ class MeterSettings:
     """
 
     half_width: float = 0.03
+    reference: float = 0.0
     max_seconds: float = 20.0
     min_rounds: int = 8
     max_rounds: int = 200
@@ -75,6 +78,8 @@ class MeterSettings:
     def __post_init__(self) -> None:
         if not (self.half_width > 0 and self.max_seconds > 0 and self.stable > 0 and self.max_drift > 0):
             raise ConfigError("A meter's half_width, max_seconds, stable and max_drift must be over zero.")
+        if not self.reference >= 0:
+            raise ConfigError("A meter's reference is a ratio, zero or more.")
         if self.min_rounds < _FEWEST_ROUNDS or self.max_rounds < self.min_rounds or self.max_warmup_rounds < 1:
             raise ConfigError("A meter needs 3 <= min_rounds <= max_rounds and at least one warm-up round.")
 
@@ -228,8 +233,7 @@ class Meter:
             for side in [side for side in rounds.active if due or self._late(rounds, side, samples)]:
                 timing = self._timing(samples, side, statistic, rounds.seconds[side], warmed_up)
                 progress(f"{len(samples)} rounds, {statistic} ratio ±{timing.relative_half_width():.1%}")
-                narrow = timing.relative_half_width() <= self.settings.half_width
-                if narrow or self._late(rounds, side, samples) or len(samples) >= self.settings.max_rounds:
+                if timing.narrow or self._late(rounds, side, samples) or len(samples) >= self.settings.max_rounds:
                     done[side] = timing
                     rounds.active.remove(side)
             if due:
@@ -250,6 +254,7 @@ class Meter:
             policy_ns=policy,
             statistic=statistic,
             half_width=self.settings.half_width,
+            reference=self.settings.reference,
             max_drift=self.settings.max_drift,
             seconds=seconds,
             warmup_rounds=warmed_up[0],

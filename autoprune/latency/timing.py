@@ -17,6 +17,7 @@ from autoprune.latency.stats import IntArray, LatencyStats
 
 _FORMAT = 1
 _RESAMPLES = 1000
+_WIDEST = 2.0  # times the half width that was asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class PairedTiming:
             samples of that input in between.
         statistic: The statistic whose ratio was asked for.
         half_width: Relative half width of its 95 % interval that was asked for.
+        reference: Ratio under which that is relative to this ratio, see ``MeterSettings``.
         max_drift: Drift of dense beyond which the machine counts as disturbed.
         seconds: Wall-clock time that dense and the policy took, warm-up included. Other policies that were timed
             in the same rounds are not counted.
@@ -43,6 +45,7 @@ class PairedTiming:
     policy_ns: IntArray
     statistic: str = "p50"
     half_width: float = 0.03
+    reference: float = 0.0
     max_drift: float = 0.2
     seconds: float = 0.0
     warmup_rounds: int = 0
@@ -95,6 +98,16 @@ class PairedTiming:
         low, high = self.interval(statistic)
         return (high - low) / 2 / self.ratio(statistic)
 
+    @property
+    def wanted_half_width(self) -> float:
+        """Half the interval's width over the ratio that was asked for, at this ratio."""
+        return self.half_width * min(_WIDEST, max(1.0, self.reference / self.ratio()))
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the interval is as narrow as was asked."""
+        return self.relative_half_width() <= self.wanted_half_width
+
     @cached_property
     def drift(self) -> float:
         """How much slower dense became while measuring (0.1 = 10 % slower), see ``stats.drift``."""
@@ -122,11 +135,11 @@ class PairedTiming:
         if self.drifted:
             way = "slower" if self.drift > 0 else "faster"
             causes.append(f"dense became {abs(self.drift):.0%} {way} meanwhile (another load, or the clock rate)")
-        if self.relative_half_width() > self.half_width:
+        if not self.narrow:
             dense = self.stats("dense")
             causes.append(
                 f"the {self.statistic} ratio is known to ±{self.relative_half_width():.1%} only after "
-                f"{self.rounds} rounds (wanted ±{self.half_width:.1%}; dense p50 {dense.p50:.1f} ms, "
+                f"{self.rounds} rounds (wanted ±{self.wanted_half_width:.1%}; dense p50 {dense.p50:.1f} ms, "
                 f"p95 {dense.p95:.1f} ms, {self.outliers} outliers)"
             )
         if causes and not self.warmed_up:
@@ -158,6 +171,7 @@ class PairedTiming:
             "format": _FORMAT,
             "statistic": self.statistic,
             "half_width": self.half_width,
+            "reference": self.reference,
             "max_drift": self.max_drift,
             "seconds": self.seconds,
             "warmup_rounds": self.warmup_rounds,

@@ -84,7 +84,7 @@ def test_timing_runs_on_the_timing_node_and_scoring_beside_it(node_options):
         assert pid != os.getpid()
         assert timer_nodes() == {node: "timer-node"}
         timer = session.timer(say=seen.message)
-        timings = PlacedTimer(place, timer).measure_together([HALF, QUARTER], QUICK)
+        timings = PlacedTimer(place, timer, QUICK).measure_together([HALF, QUARTER])
         assert [timing.n_inputs for timing in timings] == [len(session.inputs)] * 2
         with pytest.raises(MeasurementError, match="as told"):
             place.run(timer, refuse)

@@ -112,6 +112,7 @@ class Checked:
 
     def measure_together(self, policies, settings):
         self.calls.append(list(policies))
+        self.reference = settings.reference
         rng = np.random.default_rng(0)
         dense = rng.normal(50e6, 1e5, (9, 4)).astype(np.int64)
         return [PairedTiming(dense_ns=dense, policy_ns=(dense * ratio).astype(np.int64)) for ratio in policies]
@@ -133,6 +134,7 @@ def test_winners_are_verified_in_twos_until_one_meets_the_limit(monkeypatch, lim
     timer = Checked()
     found = list(checking.check_policies(timer, [0.45, 0.4, 0.2], limit))
     assert timer.calls == groups
+    assert timer.reference == (limit or 0.0)
     ratios = [ratio for group in groups for ratio in group]
     assert [one.flops_ratio for one in found] == [ratio / 2 for ratio in ratios]
     assert [one.timing.ratio() for one in found] == pytest.approx(ratios, rel=1e-3)

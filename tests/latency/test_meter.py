@@ -68,6 +68,22 @@ def test_stops_when_the_interval_is_as_narrow_as_asked() -> None:
     assert narrower.relative_half_width() <= 0.01
 
 
+def test_under_a_reference_a_ratio_is_known_as_well_in_milliseconds() -> None:
+    plain, small, tiny, large = (
+        run("bimodal", 1, reference=reference, max_seconds=100.0) for reference in (0.0, TRUTH * 1.5, TRUTH * 5, 0.2)
+    )
+    assert [timing.wanted_half_width for timing in (plain, large)] == [0.03, 0.03]
+    assert small.wanted_half_width == pytest.approx(0.045, rel=0.05)
+    assert tiny.wanted_half_width == 0.06
+    assert plain.rounds == large.rounds > small.rounds > tiny.rounds
+    assert all(timing.narrow and not timing.noisy for timing in (plain, small, tiny, large))
+    assert tiny.relative_half_width() > 0.03
+    again = PairedTiming.from_bytes(tiny.to_bytes())
+    assert (again.reference, again.noisy) == (tiny.reference, False)
+    with pytest.raises(ConfigError, match="reference"):
+        MeterSettings(reference=-1.0)
+
+
 def test_time_cap_ends_the_measurement_and_the_cause_is_named() -> None:
     timing = run("even bimodal", 3, max_seconds=4.0)
     assert timing.seconds < 5.0
