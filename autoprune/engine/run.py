@@ -15,10 +15,11 @@ from autoprune.engine.beside import Beside
 from autoprune.engine.convergence import Convergence
 from autoprune.engine.decision import excess_ms
 from autoprune.engine.pace import Pace
+from autoprune.engine.parts import Rung, rung_jobs
 from autoprune.engine.proposals import WHY_ATTR, Proposal, Proposer, note_quality, tell_values
 from autoprune.engine.timing import timing_figures
 from autoprune.engine.together import TOGETHER, Timed, time_together, why_not
-from autoprune.evaluate.evaluator import Job, Outcome
+from autoprune.evaluate.evaluator import Outcome
 from autoprune.evaluate.quality import Quality
 from autoprune.evaluate.rungs import CERTAIN_SLACK, LATENCY_SLACK, Rival, is_beaten, next_rung
 from autoprune.latency.timing import PairedTiming
@@ -102,6 +103,7 @@ class SearchRun:
     convergence: Convergence = field(default_factory=Convergence)
     pace: Pace = field(default_factory=Pace)
     _running: dict[str, Proposal] = field(default_factory=dict)
+    _rungs: dict[str, Rung] = field(default_factory=dict)
     _to_time: list[Proposal] = field(default_factory=list)
     _beside: Beside[list[Proposal], list[Timed]] = field(default_factory=Beside)
     _feasible: int = 0
@@ -165,16 +167,26 @@ class SearchRun:
             self._to_time.append(proposal)
             self.observer.update(now="scored")
         else:
-            self.pool.submit(Job(proposal.digest, proposal.policy, done, size))
+            rung = Rung(rung_jobs(proposal.digest, proposal.policy, done, size, self.pool.workers))
+            self._rungs[proposal.digest] = rung
+            for job in rung.jobs:
+                self.pool.submit(job)
             self.observer.update(now=f"scoring {done}-{size} of {self.scoreboard.n_examples}")
 
     def _take(self, outcome: Outcome) -> None:
+        rung = self._rungs.get(outcome.job.key)
+        if rung is None:
+            return  # another part of it failed
         proposal = self._running[outcome.job.key]
         if outcome.logits is None:
+            del self._rungs[proposal.digest]
             self._end(proposal, TrialState.FAIL, outcome.error or "failed")
             return
-        self.scoreboard.add(proposal.digest, outcome.job.start, outcome.logits)
-        quality = self._record(proposal, outcome.seconds)
+        if not rung.take(outcome.job.start, outcome.logits, outcome.seconds):
+            return
+        del self._rungs[proposal.digest]
+        self.scoreboard.add(proposal.digest, rung.start, rung.logits)
+        quality = self._record(proposal, rung.seconds)
         complete = quality.n_examples == self.scoreboard.n_examples
         if self._is_beaten(proposal, complete):
             self._end(proposal, TrialState.PRUNED, f"beaten after {quality.n_examples} examples")

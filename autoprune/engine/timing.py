@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from autoprune.policy import PruningPolicy
     from autoprune.pruning.tables import TableSet
 
-SEARCH_SETTINGS = MeterSettings(half_width=0.03, max_seconds=12.0, min_rounds=6)
+SEARCH_SETTINGS = MeterSettings(half_width=0.03, max_seconds=8.0, min_rounds=6)
 VERIFY_SETTINGS = MeterSettings(half_width=0.015, max_seconds=30.0)
 STATISTICS = ("p50", "p95", "mean")
 

@@ -18,7 +18,7 @@ import numpy as np
 from autoprune.errors import ConfigError, MeasurementError
 from autoprune.latency.rounds import DENSE, Rounds
 from autoprune.latency.runners import device_timer, make_runner, prepare_model
-from autoprune.latency.stats import NS_PER_MS, IntArray, check_statistic
+from autoprune.latency.stats import NS_PER_MS, FloatArray, IntArray, check_statistic
 from autoprune.latency.timing import PairedTiming
 
 __all__ = [
@@ -57,7 +57,7 @@ class MeterSettings:
         min_rounds: Rounds before the interval is looked at (>= 3). Under six the interval is shaky.
         max_rounds: Rounds after which to stop in any case.
         max_warmup_rounds: Rounds after which the warm-up ends in any case.
-        stable: The warm-up ends when no side's median falls by more than this share from round to round.
+        stable: The warm-up ends when of no side both median and minimum fall by more than this share in a round.
         max_drift: Drift of dense beyond which the measurement counts as disturbed.
         seed: Of the random order.
 
@@ -262,20 +262,25 @@ class Meter:
         )
 
     def _warm_up(self, rounds: Rounds) -> tuple[int, bool]:
-        """Run rounds until no side's median falls any more; return how many, and whether that happened.
+        """Run rounds until no side becomes faster any more; return how many, and whether that happened.
 
-        What is cold becomes faster; a median that rises is a disturbance, which more rounds would not end.
-        At most a third of the time cap is spent on it.
+        What is cold becomes faster, its fastest input included. A median that falls alone, or rises, is a disturbance,
+        which more rounds would not end. At most a third of the time cap is spent on it.
         """
-        before = np.median(rounds.run(), axis=1)
+        before = _levels(rounds.run())
         for count in range(2, self.settings.max_warmup_rounds + 1):
             if max(rounds.seconds.values()) > self.settings.max_seconds / 3:
                 return count - 1, False
-            now = np.median(rounds.run(), axis=1)
-            if np.all(before - now <= self.settings.stable * before):
+            now = _levels(rounds.run())
+            if np.any(before - now <= self.settings.stable * before, axis=0).all():
                 return count, True
             before = now
         return self.settings.max_warmup_rounds, False
+
+
+def _levels(taken: IntArray) -> FloatArray:
+    """Return the median and the fastest input of each side: shape (2, sides)."""
+    return np.stack([np.median(taken, axis=1), taken.min(axis=1)])
 
 
 def _silent(_text: str) -> None:

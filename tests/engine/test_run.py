@@ -13,11 +13,14 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from autoprune._registry import SAMPLERS
+from autoprune.engine import parts
+from autoprune.engine import run as run_module
 from autoprune.engine.checking import Extras
 from autoprune.engine.drift import DenseWatch
 from autoprune.engine.events import Observer
 from autoprune.engine.interrupt import Interrupt
 from autoprune.engine.landscape.guide import Guide
+from autoprune.engine.parts import rung_jobs
 from autoprune.engine.projection import Projector
 from autoprune.engine.proposals import DIGEST_ATTR, Proposer, known_digests, tell_values
 from autoprune.engine.run import Limits, SearchRun
@@ -415,6 +418,50 @@ def test_policies_that_wait_are_timed_in_the_same_rounds_and_their_dense_is_watc
     ]
     assert anchored == [2]  # the third time that dense was seen
     assert all(extra["drift"] == pytest.approx(0.2) for extra in run.recorder.extras)
+
+
+class ScatteredPool(FakePool):
+    """Ends its jobs in the order that suits least: the last submitted first; may lose a part of a rung."""
+
+    broken = ()
+
+    def next(self):
+        self.queue.rotate(1)
+        job = self.queue[0]
+        if (job.start, job.stop) in self.broken and job.key not in self.seen:
+            self.queue.popleft()
+            return Outcome(job, None, 0.0, "RuntimeError: no")
+        return super().next()
+
+
+def test_workers_share_long_rungs_and_their_parts_make_the_same_evaluation(make, monkeypatch):
+    whole, shared = make(trials=12), make(trials=12)
+    shared.pool = shared.timer.pool = ScatteredPool(whole.pool.dense, workers=1)
+    monkeypatch.setattr(run_module, "rung_jobs", lambda *args: rung_jobs(*args[:-1], workers=3))
+    monkeypatch.setattr(parts, "_SHORTEST", 64)
+    shared.run()
+    monkeypatch.undo()
+    whole.run()
+    assert max(Counter(key for key, _ in shared.pool.seen).values()) > max(
+        Counter(k for k, _ in whole.pool.seen).values()
+    )
+    assert max(shared.pool.seen.values()) == 1
+    assert shared.recorder.evaluations == whole.recorder.evaluations
+    told = [[(t.state, t.values) for t in run.study.get_trials()] for run in (whole, shared)]
+    assert told[0] == told[1]
+
+
+def test_a_part_that_fails_fails_its_policy_once(make, monkeypatch):
+    run = make(trials=6)
+    monkeypatch.setattr(run_module, "rung_jobs", lambda *args: rung_jobs(*args[:-1], workers=2))
+    monkeypatch.setattr(parts, "_SHORTEST", 32)
+    run.pool = run.timer.pool = ScatteredPool(run.pool.dense, workers=1)
+    run.pool.broken = {(32, 64)}
+    run.run()
+    failed = run.study.get_trials(states=(TrialState.FAIL,))
+    assert [t.user_attrs["why"] for t in failed] == ["RuntimeError: no"] * 6
+    assert run.tried == 6
+    assert not run._rungs
 
 
 @pytest.fixture
