@@ -50,8 +50,9 @@ class MeterSettings:
 
     Attributes:
         half_width: Wanted half width of the 95 % interval, relative to the ratio (> 0).
-        reference: A ratio (>= 0). Smaller ones need only be known as well in milliseconds as this one, and twice as
-            wide relative to themselves at most: under a budget a millisecond is worth the same wherever it is.
+        reference: A ratio (>= 0), such as a budget. Smaller ones need only be known as well in milliseconds as this
+            one, and twice as wide relative to themselves at most: a millisecond is worth the same wherever it is. Half
+            of the time cap is kept for intervals that hold the reference, where more rounds may decide.
         max_seconds: Time cap on what dense and a policy take, warm-up included; of policies that are timed together
             each has its own, so that all take longer. At least three rounds are run whatever it says.
         min_rounds: Rounds before the interval is looked at (>= 3). Under six the interval is shaky.
@@ -233,7 +234,7 @@ class Meter:
             for side in [side for side in rounds.active if due or self._late(rounds, side, samples)]:
                 timing = self._timing(samples, side, statistic, rounds.seconds[side], warmed_up)
                 progress(f"{len(samples)} rounds, {statistic} ratio ±{timing.relative_half_width():.1%}")
-                if timing.narrow or self._late(rounds, side, samples) or len(samples) >= self.settings.max_rounds:
+                if self._ends(rounds, side, samples, timing):
                     done[side] = timing
                     rounds.active.remove(side)
             if due:
@@ -242,6 +243,14 @@ class Meter:
 
     def _late(self, rounds: Rounds, side: int, samples: list[IntArray]) -> bool:
         return rounds.seconds[side] >= self.settings.max_seconds and len(samples) >= _FEWEST_ROUNDS
+
+    def _ends(self, rounds: Rounds, side: int, samples: list[IntArray], timing: PairedTiming) -> bool:
+        """Say whether the interval is narrow, or time or rounds are up, or half of the time, and it decides."""
+        low, high = timing.interval()
+        decides = self.settings.reference > 0 and not low <= self.settings.reference <= high
+        half = rounds.seconds[side] >= self.settings.max_seconds / 2
+        late = self._late(rounds, side, samples) or len(samples) >= self.settings.max_rounds
+        return timing.narrow or (half and decides) or late
 
     def _timing(
         self, samples: list[IntArray], side: int, statistic: str, seconds: float, warmed_up: tuple[int, bool]

@@ -84,6 +84,16 @@ def test_under_a_reference_a_ratio_is_known_as_well_in_milliseconds() -> None:
         MeterSettings(reference=-1.0)
 
 
+def test_half_of_the_time_is_kept_for_what_is_undecided() -> None:
+    exact = {"half_width": 1e-6, "max_seconds": 8.0, "max_rounds": 10_000}
+    plain, at_it, over, under = (run("bimodal", 1, reference=one, **exact) for one in (0.0, TRUTH, 0.5, 0.3))
+    assert [timing.seconds for timing in (plain, at_it)] == pytest.approx([8.0, 8.0], abs=0.5)
+    assert [timing.seconds for timing in (over, under)] == pytest.approx([4.0, 4.0], rel=0.3)
+    assert over.interval()[1] < 0.5
+    assert under.interval()[0] > 0.3
+    assert over.noisy
+
+
 def test_time_cap_ends_the_measurement_and_the_cause_is_named() -> None:
     timing = run("even bimodal", 3, max_seconds=4.0)
     assert timing.seconds < 5.0
