@@ -26,7 +26,6 @@ SCENARIOS = {
     "drift": lambda: drifting(0.03),
     "outliers": lambda: outliers(0.05),
     "bimodal": lambda: bimodal(0.3),
-    "even bimodal": lambda: bimodal(0.5),
     "sleeping neighbour": Neighbour,
 }
 
