@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from transformers import BertConfig, BertForSequenceClassification
 
 from autoprune.config import SearchConfig
+from autoprune.engine import parts
 from autoprune.engine.checking import Extras
 from autoprune.engine.drift import DenseWatch
 from autoprune.engine.driver import search
@@ -44,6 +45,12 @@ from autoprune.store.repository import Store
 from autoprune.testing.studies import study_record
 
 pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(autouse=True)
+def shared_rungs(monkeypatch):
+    """Let workers share even the short rungs of these tests."""
+    monkeypatch.setattr(parts, "_SHORTEST", 24)
 
 
 class Mischief(threading.Thread):
@@ -147,14 +154,18 @@ def check_rows(rows, study, arrivals):
     scored = [outcome for outcome in arrivals.outcomes if outcome.logits is not None]
     assert scored
     assert max(kept.values()) == 1, "an evaluation is there twice"
-    assert {(o.job.key, o.job.stop) for o in scored} <= set(kept), "an evaluation was lost"
+    failed = {t.user_attrs.get("policy_digest") for t in study.get_trials(states=(TrialState.FAIL,))}
+    reached = {row.digest: row.n_examples for row in sorted(rows, key=lambda row: row.n_examples)}
+    lost = [o.job for o in scored if o.job.key not in failed and o.job.stop > reached.get(o.job.key, 0)]
+    assert not lost, "an evaluation was lost"
+    assert max(Counter((o.job.key, o.job.start) for o in scored).values()) == 1, "a part came twice"
     assert not study.get_trials(states=(TrialState.RUNNING,))
     told = Counter(t.user_attrs["policy_digest"] for t in study.get_trials() if "policy_digest" in t.user_attrs)
     assert max(told.values()) == 1
     for row in rows:
-        parts = [o for o in scored if o.job.key == row.digest and o.job.stop <= row.n_examples]
-        if parts:
-            whole = np.concatenate([o.logits for o in sorted(parts, key=lambda o: o.job.start)])
+        own = [o for o in scored if o.job.key == row.digest and o.job.stop <= row.n_examples]
+        if own:
+            whole = np.concatenate([o.logits for o in sorted(own, key=lambda o: o.job.start)])
             np.testing.assert_array_equal(unpack_logits(row.per_example), whole)
 
 
@@ -275,6 +286,7 @@ def test_no_evaluation_is_lost_or_doubled_when_workers_are_killed(run_of, arriva
         policies = {row.digest: PruningPolicy.from_dict(store.get_policy(row.digest)) for row in rows}
     assert not mischief.failed
     assert len(mischief.done) >= 2, "hardly anybody was killed: the test says nothing"
+    assert max(Counter(o.job.key for o in arrivals.outcomes if o.job.start >= 64).values()) > 1, "no rung was shared"
     check_rows(rows, study, arrivals)
     states = Counter(t.state for t in study.get_trials(deepcopy=False) if "policy_digest" in t.user_attrs)
     # Four deaths cannot take a candidate more than twice each and still fail more than one.
