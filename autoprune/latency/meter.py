@@ -42,9 +42,8 @@ Progress = Callable[[str], None]
 
 _GROWTH = 1.25  # the interval is looked at each time the rounds grew by a quarter: few looks, little bias
 _FEWEST_ROUNDS = 3  # however slow the model is
-_CERTAIN = (
-    0.99  # ending at once when the 95 % interval leaves the reference would be wrong in 12 %, not 5 % (simulated)
-)
+# Ending when the 95 % interval leaves the reference would leave it wrong in 12 % of measurements, not 5 % (simulated).
+_CERTAIN = 0.99
 
 
 @dataclass(frozen=True)
