@@ -12,6 +12,7 @@ from autoprune.evaluate.quality import Logits
 from autoprune.policy import PruningPolicy
 
 _SHORTEST = 256  # examples: attaching a policy costs as much as some few
+_MOST = 4  # a policy that kills its worker kills one per part before it is given up
 
 
 def rung_jobs(key: str, policy: PruningPolicy, start: int, stop: int, workers: int) -> list[Job]:
@@ -22,9 +23,9 @@ def rung_jobs(key: str, policy: PruningPolicy, start: int, stop: int, workers: i
         policy: What to score.
         start: First example.
         stop: Where the rung ends.
-        workers: How many can share it; parts are as many, but have 256 examples at least.
+        workers: How many can share it; parts are as many, but four at most, and have 256 examples at least.
     """
-    count = max(1, min(workers, (stop - start) // _SHORTEST))
+    count = max(1, min(workers, _MOST, (stop - start) // _SHORTEST))
     edges = [start + (stop - start) * part // count for part in range(count + 1)]
     return [Job(key, policy, *pair) for pair in pairwise(edges)]
 

@@ -51,10 +51,10 @@ class MeterSettings:
     """How long and how well to measure.
 
     Attributes:
-        half_width: Wanted half width of the 95 % interval, relative to the ratio (> 0).
+        half_width: Wanted half width of the 95 % interval, relative to the ratio, or to ``reference`` (> 0).
         reference: A ratio (>= 0), such as a budget. Smaller ones need only be known as well in milliseconds as this
-            one, and twice as wide relative to themselves at most: a millisecond is worth the same wherever it is. Half
-            of the time cap is kept for intervals that hold the reference, where more rounds may decide.
+            one, and twice as wide relative to themselves at most: a millisecond is worth the same wherever it is. About
+            half of the time cap is kept for intervals that hold the reference, where more rounds may decide.
         max_seconds: Time cap on what dense and a policy take, warm-up included; of policies that are timed together
             each has its own, so that all take longer. At least three rounds are run whatever it says.
         min_rounds: Rounds before the interval is looked at (>= 3). Under six the interval is shaky.
@@ -170,7 +170,7 @@ class Meter:
         statistic: str = "p50",
         progress: Progress | None = None,
     ) -> PairedTiming:
-        """Time both on every input, round after round, until the interval is narrow or the cap is reached.
+        """Time both on every input, round after round, until the interval is narrow or time is up.
 
         Inputs come in a new random order each round, and for each input chance decides who goes first.
 
@@ -197,7 +197,7 @@ class Meter:
     ) -> list[PairedTiming]:
         """Time several policies in the same rounds: one run of dense is the other half of every pair.
 
-        Each policy leaves when its own interval is narrow or its own pairs took as long as the cap allows.
+        Each policy leaves when its own interval is narrow or the time for its own pairs is up, see ``MeterSettings``.
 
         Args:
             dense: Runs the model without a policy.

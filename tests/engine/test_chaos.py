@@ -158,6 +158,9 @@ def check_rows(rows, study, arrivals):
     reached = {row.digest: row.n_examples for row in sorted(rows, key=lambda row: row.n_examples)}
     lost = [o.job for o in scored if o.job.key not in failed and o.job.stop > reached.get(o.job.key, 0)]
     assert not lost, "an evaluation was lost"
+    ends = {n for _, n in kept}
+    whole = {(o.job.key, o.job.stop) for o in scored if o.job.key not in failed and o.job.stop in ends}
+    assert whole <= set(kept), "the evaluation of a rung was lost"
     assert max(Counter((o.job.key, o.job.start) for o in scored).values()) == 1, "a part came twice"
     assert not study.get_trials(states=(TrialState.RUNNING,))
     told = Counter(t.user_attrs["policy_digest"] for t in study.get_trials() if "policy_digest" in t.user_attrs)
@@ -165,8 +168,8 @@ def check_rows(rows, study, arrivals):
     for row in rows:
         own = [o for o in scored if o.job.key == row.digest and o.job.stop <= row.n_examples]
         if own:
-            whole = np.concatenate([o.logits for o in sorted(own, key=lambda o: o.job.start)])
-            np.testing.assert_array_equal(unpack_logits(row.per_example), whole)
+            logits = np.concatenate([o.logits for o in sorted(own, key=lambda o: o.job.start)])
+            np.testing.assert_array_equal(unpack_logits(row.per_example), logits)
 
 
 def rescore(config, rows):

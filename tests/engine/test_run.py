@@ -428,7 +428,7 @@ class ScatteredPool(FakePool):
     def next(self):
         self.queue.rotate(1)
         job = self.queue[0]
-        if (job.start, job.stop) in self.broken and job.key not in self.seen:
+        if (job.start, job.stop) in self.broken:
             self.queue.popleft()
             return Outcome(job, None, 0.0, "RuntimeError: no")
         return super().next()
@@ -462,6 +462,22 @@ def test_a_part_that_fails_fails_its_policy_once(make, monkeypatch):
     assert [t.user_attrs["why"] for t in failed] == ["RuntimeError: no"] * 6
     assert run.tried == 6
     assert not run._rungs
+    assert not run.pool.pending
+    assert not run.recorder.evaluations
+
+
+def test_a_part_that_fails_after_its_neighbours_leaves_what_the_rung_before_it_found(make, monkeypatch):
+    run = make(trials=6)
+    monkeypatch.setattr(run_module, "rung_jobs", lambda *args: rung_jobs(*args[:-1], workers=2))
+    monkeypatch.setattr(parts, "_SHORTEST", 64)
+    run.pool = run.timer.pool = ScatteredPool(run.pool.dense, workers=1)
+    run.pool.broken = {(64, 160)}  # the first part of the second rung, which comes last
+    run.run()
+    failed = run.study.get_trials(states=(TrialState.FAIL,))
+    assert failed
+    assert {t.user_attrs["why"] for t in failed} == {"RuntimeError: no"}
+    assert {n for _, _, n, _ in run.recorder.evaluations} == {64}
+    assert not run.pool.pending
 
 
 @pytest.fixture

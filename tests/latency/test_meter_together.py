@@ -27,7 +27,7 @@ SCENARIOS = {
     "outliers": lambda: outliers(0.05),
     "bimodal": lambda: bimodal(0.3),
     "sleeping neighbour": Neighbour,
-}
+}  # "even bimodal" takes many rounds; it is tested with one policy
 
 
 def together(
