@@ -1,6 +1,6 @@
 """Are ratios measured in the same rounds those measured alone, and what does it save?
 
-``python benchmarks/latency/together.py --out together.json`` (some 5 minutes): groups of random policies of the
+``python benchmarks/latency/together.py --out together.json`` (some 8 minutes): groups of random policies of the
 quickstart, each timed together and one by one, in turn, as a search times them. Which comes first alternates.
 """
 
