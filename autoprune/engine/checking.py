@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from autoprune.engine.decision import decide
 from autoprune.engine.timing import VERIFY_SETTINGS, Timer
+from autoprune.engine.together import drifted_once_more
 from autoprune.latency.consumption import flops
 from autoprune.latency.meter import MeterSettings
 from autoprune.latency.timing import PairedTiming
@@ -55,24 +57,14 @@ def check_policies(
     settings = settings.with_(reference=limit_ratio or 0.0)
     for begin in range(0, len(policies), _COMPARED):
         group, met = policies[begin : begin + _COMPARED], False
-        for policy, timing in zip(group, _timed(timer, group, settings), strict=True):
+        timings = drifted_once_more(partial(timer.measure_together, settings=settings), group)
+        for policy, timing in zip(group, timings, strict=True):
             yield Verified(timing, flops_ratio(timer, policy), tokenise_ms(timer))
             interval = timing.interval(timer.statistic)
             if limit_ratio is not None:
                 met = met or decide(interval, limit_ratio, timing.noisy, timing.drifted) == "met"
         if met:
             return
-
-
-def _timed(timer: Timer, group: Sequence[PruningPolicy], settings: MeterSettings) -> list[PairedTiming]:
-    """Time policies in the same rounds; once more those whose dense drifted, or one moment would spoil all."""
-    timings = timer.measure_together(group, settings)
-    drifted = [index for index, timing in enumerate(timings) if timing.drifted]
-    if drifted:
-        again = timer.measure_together([group[index] for index in drifted], settings)
-        for index, timing in zip(drifted, again, strict=True):
-            timings[index] = timing
-    return timings
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from autoprune.errors import AutopruneError, MeasurementError, WaitStoppedError, WorkerError
 from autoprune.latency.timing import PairedTiming
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 TOGETHER = 4  # dense takes most of a round: more would save little, and Ctrl-C waits for them
 _MACHINE_FAULTS = (WaitStoppedError, MeasurementError, WorkerError)
 
+T = TypeVar("T")
 Timed: TypeAlias = PairedTiming | Exception
 """What a policy took, or why it cannot be timed."""
 
@@ -38,12 +40,30 @@ def time_together(
         MeasurementError: The machine cannot be timed.
         WorkerError: The cluster is lost.
     """
-    timed = _measured(timer, policies)
+    return drifted_once_more(partial(_measured, timer), policies, hurry)
+
+
+def drifted_once_more(
+    measure: Callable[[Sequence[PruningPolicy]], Sequence[T]],
+    policies: Sequence[PruningPolicy],
+    hurry: Callable[[], bool] = lambda: False,
+) -> list[T]:
+    """Measure policies in the same rounds; once more those whose dense drifted, or one moment would spoil all.
+
+    Args:
+        measure: Measures any of the policies in the same rounds.
+        policies: The policies.
+        hurry: Asked whether to make do with what was timed although dense drifted.
+
+    Returns:
+        One entry per policy.
+    """
+    timed = list(measure(policies))
     drifted = [index for index, one in enumerate(timed) if isinstance(one, PairedTiming) and one.drifted]
     if drifted and not hurry():
         # Another load came or went meanwhile; once more tells whether it stays.
         with suppress(WaitStoppedError):  # the user stops while another process is timing: what there is will do
-            again = _measured(timer, [policies[index] for index in drifted])
+            again = measure([policies[index] for index in drifted])
             for index, one in zip(drifted, again, strict=True):
                 timed[index] = one
     return timed

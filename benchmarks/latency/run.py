@@ -74,7 +74,25 @@ class Desk:
             return meter.measure(dense, make_runner(pruned, self.workload), self.inputs, "p50")
 
 
+def desk_parser(description: str | None, inputs: int) -> argparse.ArgumentParser:
+    """Return a parser of what is measured on, by default this many inputs, and where the figures go."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="folder of a model; without it the quickstart")
+    parser.add_argument("--dataset", help="its data")
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--inputs", type=int, default=inputs)
+    parser.add_argument("--threads", type=lambda text: text if text == "auto" else int(text), default="auto")
+    parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
+    return parser
+
+
+def circumstances(desk: Desk) -> dict[str, Any]:
+    return {"hardware": fingerprint().to_dict(), "workload": desk.workload.to_dict()}
+
+
 def open_desk(options: argparse.Namespace) -> Desk:
+    torch.manual_seed(0)
+    print(fingerprint().describe())
     spec = TaskSpec(model=options.model, dataset=options.dataset)
     task = load_task(spec)
     lengths = (options.tokens,) * options.inputs
@@ -86,6 +104,7 @@ def open_desk(options: argparse.Namespace) -> Desk:
     n_layers = family_of(task.model).n_layers(task.model)
     special = set(task.tokenizer.all_special_ids)
     protected = sum(int(token) in special for token in inputs[0]["input_ids"][0])
+    print(f"workload   {workload.describe()}")
     desk = Desk(task, spec, workload, inputs, n_layers, protected)
     bench = Bench(task.model, workload, inputs[0], task.tokenizer, protected, max(1, n_layers // 2))
     for scorer in SCORERS.names():
@@ -200,22 +219,13 @@ def goal(what: str, value: float, limit: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="folder of a model; without it the quickstart")
-    parser.add_argument("--dataset", help="its data")
-    parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--inputs", type=int, default=8)
-    parser.add_argument("--threads", type=lambda text: text if text == "auto" else int(text), default="auto")
+    parser = desk_parser(__doc__, inputs=8)
     parser.add_argument("--predict", type=int, default=60, help="policies of part 1")
     parser.add_argument("--policies", type=int, default=20, help="policies of parts 2 and 3")
     parser.add_argument("--parts", default="123")
-    parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
     options = parser.parse_args()
-    torch.manual_seed(0)
-    print(fingerprint().describe())
     desk = open_desk(options)
-    print(f"workload   {desk.workload.describe()}")
-    found: dict[str, Any] = {"hardware": fingerprint().to_dict(), "workload": desk.workload.to_dict()}
+    found = circumstances(desk)
     if "1" in options.parts:
         probed = probe(
             desk.task.model,

@@ -6,19 +6,15 @@ quickstart, each timed together and one by one, in turn, as a search times them.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
-from run import Desk, open_desk, random_policies
+from run import Desk, circumstances, desk_parser, open_desk, random_policies
 
 from autoprune.engine.timing import SEARCH_SETTINGS, Timer
-from autoprune.latency.hardware import fingerprint
 from autoprune.latency.timing import PairedTiming
 
 T = TypeVar("T")
@@ -93,26 +89,17 @@ def _ways(rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, An
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="folder of a model; without it the quickstart")
-    parser.add_argument("--dataset", help="its data")
-    parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--inputs", type=int, default=5)
-    parser.add_argument("--threads", type=lambda text: text if text == "auto" else int(text), default="auto")
+    parser = desk_parser(__doc__, inputs=5)
     parser.add_argument("--sizes", type=int, nargs="+", default=[2, 3, 4] * 4, help="policies of each group")
-    parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
     options = parser.parse_args()
-    torch.manual_seed(0)
-    print(fingerprint().describe())
     desk = open_desk(options)
-    print(f"workload   {desk.workload.describe()}")
     rows = compare(desk, options.sizes)
     found = summary(rows)
     for name, values in found.items():
         print(f"  {name}: {', '.join(f'{value:.3g}' for value in values)}")
     if options.out:
-        document = {"hardware": fingerprint().to_dict(), "workload": desk.workload.to_dict()}
-        options.out.write_text(json.dumps({**document, "summary": found, "groups": rows}, indent=1), encoding="utf-8")
+        document = {**circumstances(desk), "summary": found, "groups": rows}
+        options.out.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
