@@ -13,7 +13,8 @@ from autoprune.policy import PruningPolicy
 from autoprune.spaces.space import Shape
 
 _STEPS = 30
-_MAX_SCALE = 6.0  # the last stage keeps exp(-6), a quarter of a percent: nothing is left to remove
+MAX_SCALE = 6.0
+"""Of a shape: its last stage keeps exp(-6), a quarter of a percent, and nothing is left to remove."""
 MARGIN = 0.96
 """Aim this far inside a target: by the interval's half width and some of the cost table's error."""
 FLOOR_ROOM = 1.1
@@ -94,7 +95,7 @@ class Projector:
         target = target_ms * MARGIN
         if self.predict_shape(shape, 0.0) <= target:
             return self._settled(shape, 0.0)
-        low, high = 0.0, _MAX_SCALE
+        low, high = 0.0, MAX_SCALE
         if not shape.stages or self.predict_shape(shape, high) > target:
             return None
         within = {shape.keeps(low): False, shape.keeps(high): True}  # keeps are rounded: the last steps meet them again
@@ -105,6 +106,10 @@ class Projector:
                 within[keeps] = self.predict_shape(shape, middle) <= target
             low, high = (low, middle) if within[keeps] else (middle, high)
         return self._settled(shape, high)
+
+    def strongest(self, shape: Shape) -> PruningPolicy:
+        """Return the shape's fastest policy."""
+        return self._settled(shape, MAX_SCALE)
 
     def _settled(self, shape: Shape, scale: float) -> PruningPolicy:
         return self.expected.settle(shape.policy(scale, self.tables), shape.keeps(scale))

@@ -11,17 +11,20 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
+from autoprune.engine.projection import MAX_SCALE
 from autoprune.policy import PruningPolicy
 from autoprune.store.optuna_study import drop, keep, set_constraint
 
 if TYPE_CHECKING:
     from autoprune.engine.landscape.guide import Guide
+    from autoprune.spaces.space import Shape
 
 POLICY_ATTR, DIGEST_ATTR, WHY_ATTR, KL_ATTR = "policy", "policy_digest", "why", "kl"
 AIM_ATTR = "aim"
 FIXED_ATTR = "fixed_params"  # Optuna's own, of a trial that was enqueued
 _PATIENCE = 5  # fruitless proposals in a row after which shapes are drawn at random
 _TRIES = 200  # fruitless proposals in a row after which the space counts as exhausted
+_DENSE = PruningPolicy().digest()
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,14 @@ class Proposal:
         policy: The policy.
         predicted_ms: Its predicted latency, of the budget's statistic.
         keeps: Share of the input that each stage is expected to leave.
+        last_resort: Whether it is the fastest of a space in which nothing is predicted to meet the budget.
     """
 
     trial: optuna.Trial
     policy: PruningPolicy
     predicted_ms: float
     keeps: tuple[float, ...] = ()
+    last_resort: bool = False
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,37 +92,55 @@ class Proposer:
         """Return the next new policy, or None when the space seems exhausted.
 
         Shapes that cannot meet their target and policies tried before leave no trace: samplers find as much
-        without them (benchmarks/driver), and writing them costs as much as writing a policy.
+        without them (benchmarks/driver), and writing them costs as much as writing a policy. If nothing was tried
+        yet and all shapes are too slow, it is the fastest of them: predictions err.
         """
+        too_slow: list[tuple[Shape, dict[str, Any]]] = []
         for attempt in range(_TRIES):
             trial = self._ask(attempt)
             aim = self._guide.aims.pop(trial.number, _aim(trial))
             target = self._guide.target(float(trial.params["share"]), aim)
-            policy = self._begun(trial) or self._projector.fit(self._space.shape(trial.params), target)
+            shape = self._space.shape(trial.params)
+            policy = self._begun(trial) or self._projector.fit(shape, target)
             if policy is None:
+                too_slow += [(shape, trial.params)] if shape.stages else []
                 self._refuse(trial, "no scale of this shape meets its target")
                 continue
-            if self._snap is not None:
-                policy = self._snap(policy)
-            projector = self._projector
-            proposal = Proposal(trial, policy, projector.predict(policy), projector.expected.keeps(policy))
+            proposal = self._proposal(trial, policy)
             if self._snap is not None and proposal.predicted_ms > max(1.0, aim) * self._guide.limit_ms:
                 self._refuse(trial, "rounded, this policy is too slow")
                 continue
             if proposal.digest in self._known:
                 self._refuse(trial, "the same policy was tried before")
                 continue
-            self._known.add(proposal.digest)
             if aim != _aim(trial):
                 trial.set_user_attr(AIM_ATTR, aim)
-            describe(trial, policy)
-            keep(trial)
-            return proposal
-        return None
+            return self._accept(proposal)
+        return None if self._known - {_DENSE} or not too_slow else self._fastest(too_slow)
 
     def observe(self, policy: PruningPolicy, measured_ms: float) -> None:
         """Learn from a measured latency."""
         self._projector.observe(policy, measured_ms)
+
+    def _proposal(self, trial: optuna.Trial, policy: PruningPolicy, last_resort: bool = False) -> Proposal:
+        if self._snap is not None:
+            policy = self._snap(policy)
+        keeps = self._projector.expected.keeps(policy)
+        return Proposal(trial, policy, self._projector.predict(policy), keeps, last_resort)
+
+    def _accept(self, proposal: Proposal) -> Proposal:
+        """Write what will be tried, so that it outlives this process."""
+        self._known.add(proposal.digest)
+        describe(proposal.trial, proposal.policy)
+        keep(proposal.trial)
+        return proposal
+
+    def _fastest(self, drawn: Sequence[tuple[Shape, dict[str, Any]]]) -> Proposal:
+        """Return the policy that removes the most of the shape that is predicted to be the fastest."""
+        times = [self._projector.predict_shape(shape, MAX_SCALE) for shape, _ in drawn]
+        shape, params = drawn[times.index(min(times))]
+        self._study.enqueue_trial(params)
+        return self._accept(self._proposal(self._ask(0), self._projector.strongest(shape), last_resort=True))
 
     def _begun(self, trial: optuna.Trial) -> PruningPolicy | None:
         """Return the policy that an earlier sitting began, if that is what was asked for.

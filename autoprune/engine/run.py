@@ -127,7 +127,9 @@ class SearchRun:
                 self.pool.settle()
                 self._time_all()
             else:
-                return
+                break
+        if self.exhausted:
+            self.observer.message("space      exhausted: nothing new is left to propose")
 
     def _score(self) -> None:
         """Take an outcome of the pool, unless what is timed beside it ends first."""
@@ -150,8 +152,10 @@ class SearchRun:
             proposal = self.proposer.next()
             if proposal is None:
                 self.exhausted = True
-                self.observer.message("space      exhausted: nothing new is left to propose")
                 return
+            if proposal.last_resort:
+                fastest = f"its fastest policy (predicted at {proposal.predicted_ms:.3g} ms) is measured"
+                self.observer.message(f"space      nothing in it is predicted to meet the budget: {fastest}")
             self._running[proposal.digest] = proposal
             self.recorder.policy(proposal.policy)
             scored = self.scoreboard.done(proposal.digest) == self.scoreboard.n_examples
@@ -306,6 +310,7 @@ class SearchRun:
         note_quality(proposal.trial, self.scoreboard.rungs(proposal.digest))
         tell_values(self.study, proposal.trial, latency_ms, quality.score, excess)
         self.proposer.observe(proposal.policy, latency_ms)
+        self.exhausted = False  # predicted anew, more shapes may meet their targets
         self.convergence.finished(latency_ms / self.limits.anchor[self.limits.statistic], quality.score)
         self.rivals[proposal.digest] = Rival(latency_ms, self.scoreboard.kl(proposal.digest))
         self._note(latency_ms, quality, excess)

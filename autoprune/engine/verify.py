@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.engine.checking import Verified
+from autoprune.engine.timing import VERIFY_SETTINGS
 from autoprune.errors import MeasurementError
 from autoprune.latency.exclusive import LOCK_TIMEOUT_S
 from autoprune.latency.timing import PairedTiming
@@ -57,6 +59,7 @@ def verify_policies(
             "policies": [policy.to_dict() for policy in policies],
             "statistic": statistic,
             "limit_ratio": limit_ratio,
+            "settings": asdict(VERIFY_SETTINGS),
         }
         (place / "request.json").write_text(json.dumps(request), encoding="utf-8")
         _run_worker(place)

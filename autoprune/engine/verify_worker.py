@@ -9,6 +9,7 @@ from typing import Any
 
 from autoprune.engine.checking import check_policies
 from autoprune.engine.timing import Timer
+from autoprune.latency.meter import MeterSettings
 from autoprune.latency.runners import prepare_model
 from autoprune.latency.workload import Workload
 from autoprune.policy import PruningPolicy
@@ -20,8 +21,9 @@ def run(place: Path) -> None:
     """Read ``request.json`` in ``place``; write ``answer.json`` and one ``timingN.npz`` per policy."""
     request = json.loads((place / "request.json").read_text(encoding="utf-8"))
     policies = [PruningPolicy.from_dict(data) for data in request["policies"]]
+    settings = MeterSettings(**request["settings"])
     answer: list[dict[str, Any]] = []
-    for index, check in enumerate(check_policies(_timer(place, request), policies, request["limit_ratio"])):
+    for index, check in enumerate(check_policies(_timer(place, request), policies, request["limit_ratio"], settings)):
         (place / f"timing{index}.npz").write_bytes(check.timing.to_bytes())
         answer.append({"flops_ratio": check.flops_ratio, "tokenise_ms": check.tokenise_ms})
     (place / "answer.json").write_text(json.dumps(answer), encoding="utf-8")

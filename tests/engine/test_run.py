@@ -155,12 +155,15 @@ class FakeRecorder:
 
 @pytest.fixture
 def make():
-    def build(trials=12, workers=1, fail=(), sampler="random", interrupt=None, storage=None):
+    def build(trials=12, workers=1, fail=(), sampler="random", interrupt=None, storage=None, few_ms=0.5, limit_ms=25.0):
         rng = np.random.default_rng(0)
         dense = (rng.normal(size=(N, 4)) * 3).astype(np.float32)
         task = SimpleNamespace(labels=dense.argmax(1), metric=SimpleNamespace(score=accuracy))
         table = CostTable(
-            tokens=(8, 256), layers_ms=((0.5, 8.0),) * 6, around_ms=(0.5, 2.0), first_token=((8, 0.4), (256, 4.0))
+            tokens=(8, 256),
+            layers_ms=((few_ms, 8.0),) * 6,
+            around_ms=(0.5, 2.0),
+            first_token=((8, 0.4), (256, 4.0)),
         )
         space = Space(load_space_file("quick"), 6)
         projector = Projector(table, (256,), 2, "p50", {"lexicon": "sha256:0"}, 50.0)
@@ -172,7 +175,7 @@ def make():
         pool, recorder = FakePool(dense, workers, fail), FakeRecorder()
         return SearchRun(
             study=study,
-            proposer=Proposer(study, Guide(space, projector, 25.0, 5.0)),
+            proposer=Proposer(study, Guide(space, projector, limit_ms, 5.0)),
             pool=pool,
             timer=FakeTimer(pool),
             scoreboard=Scoreboard(task, dense),
@@ -374,6 +377,26 @@ def test_predictions_respect_the_budget(make):
     for _ in range(10):
         proposal = run.proposer.next()
         assert proposal.predicted_ms <= 25.0 * 0.97 + 1e-9
+
+
+def test_of_a_space_that_is_too_slow_the_fastest_is_measured(make):
+    run = make(limit_ms=2.0)
+    said = []
+    run.observer.message = said.append
+    run.run()
+    assert run.exhausted
+    assert len(run.timer.timed) == run.tried == 1
+    assert ["is measured" in said[0], "exhausted" in said[1], len(said)] == [True, True, 2]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_space_that_the_probe_found_too_slow_is_searched_when_its_fastest_is_not(make, workers):
+    wrong = {"few_ms": 6.0, "limit_ms": 30.0}
+    assert make(**wrong).proposer.next().last_resort
+    run = make(trials=6, workers=workers, **wrong)
+    run.run()
+    assert run.tried == 6
+    assert not run.exhausted
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.names())
