@@ -379,14 +379,17 @@ def test_predictions_respect_the_budget(make):
         assert proposal.predicted_ms <= 25.0 * 0.97 + 1e-9
 
 
-def test_of_a_space_that_is_too_slow_the_fastest_is_measured(make):
-    run = make(limit_ms=2.0)
+@pytest.mark.parametrize("storage", [InMemoryStorage, lambda: DraftStorage(InMemoryStorage())])
+def test_of_a_space_that_is_too_slow_the_fastest_is_measured(make, storage):
+    run = make(limit_ms=2.0, storage=storage())
     said = []
     run.observer.message = said.append
     run.run()
     assert run.exhausted
     assert len(run.timer.timed) == run.tried == 1
     assert ["is measured" in said[0], "exhausted" in said[1], len(said)] == [True, True, 2]
+    (trial,) = [t for t in run.study.get_trials()[1:] if DIGEST_ATTR in t.user_attrs]
+    assert (trial.state, trial.user_attrs[DIGEST_ATTR]) == (TrialState.COMPLETE, run.timer.timed[0])
 
 
 @pytest.mark.parametrize("workers", [1, 4])
