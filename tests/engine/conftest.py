@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# What these tests ask is not how exactly a latency is known: on a disturbed machine that took two thirds of their time.
+# What these tests ask is not how exactly a latency is known: on a disturbed machine that took most of their time.
 SEARCH_S, VERIFY_S = 2.0, 4.0
 WORDS = [f"word{i}" for i in range(200)]
 
